@@ -1,0 +1,232 @@
+"""A view: a recording cut down to one threat model, opened on a folder, with no way to anything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leakaudit.attacks.evidence import Target
+from leakaudit.cohorts.cohort import Cohort, Origin, Sample
+from leakaudit.defenses.base import Chain
+from leakaudit.facts import CohortFacts, Flow, ProtocolFacts, SeatFacts
+from leakaudit.models.task import Task, TaskSpec, load_task
+from leakaudit.plugins.targets import import_target
+from leakaudit.threats import ThreatModel
+from leakaudit.wire.messages import Message
+from leakaudit.wire.recording import MessageLog, read_tensors
+from leakaudit.wire.replica import Replica
+from leakaudit.wire.seats import Seat, Secret
+
+__all__ = ["DefenseFacts", "Shadow", "View", "load_cohort", "save_cohort"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefenseFacts:
+    """What is public about one defense: its name always, its target and parameters where `"defense"` is granted.
+
+    Attributes:
+        name: Plugin name.
+        seats: Roles that carry it.
+        stochastic: Whether what it sends is randomized.
+        target: `"package.module:Class"`, or None where not granted.
+        params: Its parameters, or None where not granted.
+        params_target: Its params model, or None where not granted.
+    """
+
+    name: str
+    seats: tuple[str, ...]
+    stochastic: bool
+    target: str | None = None
+    params: Mapping[str, Any] | None = None
+    params_target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A shadow model of the engine.
+
+    Attributes:
+        state: Its weights.
+        members: Tokens of the candidates it was trained on.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    members: tuple[str, ...]
+
+
+def save_cohort(folder: Path, cohort: Cohort) -> None:
+    """Write a cohort as `.npy` arrays and `cohort.json`; what is written is all that is read back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("images", "labels", "brain"):
+        np.save(folder / f"{name}.npy", np.ascontiguousarray(getattr(cohort, name)))
+    origin = {f.name: getattr(cohort.origin, f.name) for f in fields(Origin)}
+    samples = [[s.patient, s.site, s.visit, s.position] for s in cohort.samples]
+    meta = {"modalities": cohort.modalities, "samples": samples, "origin": origin}
+    (folder / "cohort.json").write_text(json.dumps(meta))
+
+
+def load_cohort(folder: Path) -> Cohort:
+    """Read a cohort that `save_cohort` wrote; arrays are memory-mapped."""
+    meta = json.loads((folder / "cohort.json").read_text())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "brain")}
+    samples = tuple(Sample(patient=p, site=s, visit=v, position=z) for p, s, v, z in meta["samples"])
+    origin = {**meta["origin"], "notes": tuple(meta["origin"]["notes"])}
+    return Cohort(**arrays, samples=samples, modalities=tuple(meta["modalities"]), origin=Origin(**origin))
+
+
+def protocol_facts(data: Mapping[str, Any]) -> ProtocolFacts:
+    """Read protocol facts from JSON."""
+    seats = tuple(SeatFacts(**{**s, "modalities": tuple(s["modalities"])}) for s in data["seats"])
+    flows = tuple(Flow(**{**f, "names": tuple(f["names"])}) for f in data["flows"])
+    return ProtocolFacts(**{**data, "seats": seats, "flows": flows, "levels": tuple(data["levels"])})
+
+
+def cohort_facts(data: Mapping[str, Any]) -> CohortFacts:
+    """Read cohort facts from JSON."""
+    fields_: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return CohortFacts(**fields_)
+
+
+class View:
+    """What one adversary has: its messages, what it holds, its auxiliary cohort, public facts, replicas as granted.
+
+    Args:
+        folder: The view's folder.
+        device: Where the attack computes.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        self._folder = folder
+        self._data: dict[str, Any] = json.loads((folder / "view.json").read_text())
+        self.device = torch.device(device)
+        self.replicas_given: list[tuple[str, Replica]] = []
+
+    @cached_property
+    def threat(self) -> ThreatModel:
+        """The threat model that this view was cut down to."""
+        data: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self._data["threat"].items()}
+        return ThreatModel(**data)
+
+    @cached_property
+    def facts(self) -> ProtocolFacts:
+        """The protocol."""
+        return protocol_facts(self._data["facts"])
+
+    @cached_property
+    def defenses(self) -> tuple[DefenseFacts, ...]:
+        """The defenses in place, as far as they are public."""
+        return tuple(DefenseFacts(**{**d, "seats": tuple(d["seats"])}) for d in self._data["defenses"])
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """What evidence must be about."""
+        return tuple(Target(**t) for t in self._data["targets"])
+
+    @cached_property
+    def task(self) -> Task:
+        """The task the victims learn: network and loss.
+
+        Raises:
+            PermissionError: The threat model does not grant the architecture.
+        """
+        self._granted("architecture")
+        return load_task(TaskSpec(**self._data["task"]))
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """All modalities of the cohort, in channel order."""
+        return tuple(self._data["modalities"])
+
+    @cached_property
+    def own(self) -> dict[str, torch.Tensor]:
+        """The state of the party that this attack played in training; empty if it played none."""
+        path = self._folder / "own.safetensors"
+        return read_tensors(path) if path.exists() else {}
+
+    def _cohort(self, name: str) -> Cohort | None:
+        return load_cohort(self._folder / name) if (self._folder / name).exists() else None
+
+    @cached_property
+    def auxiliary(self) -> Cohort | None:
+        """The patients the adversary owns, with masks; None if it owns none."""
+        return self._cohort("auxiliary")
+
+    @cached_property
+    def holdings(self) -> Cohort | None:
+        """The images (and masks) of the members that the seats it plays hold; patients are tokens. None if they hold none."""
+        return self._cohort("holdings")
+
+    @cached_property
+    def candidates(self) -> Cohort | None:
+        """Candidate patients whose membership is asked, members and non-members mixed; patients are tokens."""
+        return self._cohort("candidates")
+
+    @cached_property
+    def shadows(self) -> tuple[Shadow, ...]:
+        """Shadow models of the engine."""
+        listing = self._data.get("shadows", [])
+        return tuple(Shadow(state=read_tensors(self._folder / s["file"]), members=tuple(s["members"])) for s in listing)
+
+    def messages(self, **where: str | int) -> Iterator[Message]:
+        """Yield messages one at a time from disk, in the order they crossed the wire.
+
+        Args:
+            **where: Equality on `channel`, `sender`, `receiver`, `round` or `step`.
+        """
+        return MessageLog(self._folder / "messages").messages(**where)
+
+    def replica(self, seat: str, *, round: int = -1) -> Replica:
+        """Return a replica of `seat` after `round` (-1: after training), with the seat's defenses if these are granted.
+
+        Without the grant `"weights"` it is a fresh network of the same architecture; the weights of the seats the
+        adversary plays are always granted.
+
+        Raises:
+            PermissionError: The threat model does not grant the architecture.
+            KeyError: There is no such seat, or no snapshot of that round.
+        """
+        self._granted("architecture")
+        facts = self.facts.seat(seat)
+        protocol = self._protocol
+        entry = self._data["replicas"][seat]
+        secret = Secret(bytes.fromhex(self._data["secret"])).branch("replica", seat, str(len(self.replicas_given)))
+        guard_seat = Seat(facts, secret, device=self.device)
+        guard = Chain([_defense(d, guard_seat) for d in entry["defenses"]], guard_seat)
+        if entry["defense_state"]:
+            guard.load_public_state(read_tensors(self._folder / entry["defense_state"]))
+        state = None
+        if entry["states"]:
+            path = entry["states"].get(str(round))
+            if path is None:
+                raise KeyError(f"no snapshot of {seat!r} after round {round}; there are {', '.join(entry['states'])}")
+            state = {k: t.to(self.device) for k, t in read_tensors(self._folder / path).items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(secret.branch("initial weights").seed())
+            replica: Replica = protocol.replica(facts, self.task, state, guard)
+        if replica.module is not None:
+            replica.module.to(self.device)
+        replica.defended = entry["complete"]
+        self.replicas_given.append((seat, replica))
+        return replica
+
+    @cached_property
+    def _protocol(self) -> Any:
+        spec = self._data["protocol"]
+        params = import_target(spec["params_target"]).model_validate(spec["params"])
+        return import_target(spec["target"])(params, cohort_facts(spec["cohort"]))
+
+    def _granted(self, grant: str) -> None:
+        if grant not in self.threat.knows:
+            raise PermissionError(f"the threat model does not grant {grant!r}: add it to ThreatModel.knows")
+
+
+def _defense(spec: Mapping[str, Any], seat: Seat) -> Any:
+    params = import_target(spec["params_target"]).model_validate(spec["params"])
+    return import_target(spec["target"])(params, seat)

@@ -1,0 +1,15 @@
+"""What a defense is: base class, chain, guarantee. No defense lives here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from leakaudit._lazy import lazy
+from leakaudit.defenses.guarantee import Guarantee
+
+if TYPE_CHECKING:
+    from leakaudit.defenses.base import Chain, Defense, Local, Stepper
+
+__all__ = ["Chain", "Defense", "Guarantee", "Local", "Stepper"]
+
+__getattr__ = lazy(__name__, dict.fromkeys(("Chain", "Defense", "Local", "Stepper"), "base"))

@@ -1,0 +1,194 @@
+"""What a defense implements. One object per seat; a chain of defenses is itself a defense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from leakaudit.defenses.guarantee import Guarantee
+from leakaudit.models.task import Tensors
+from leakaudit.plugins.params import DefenseParams
+from leakaudit.wire.messages import Message
+from leakaudit.wire.seats import Seat
+
+__all__ = ["Ask", "Chain", "Defense", "Local", "Stepper"]
+
+P = TypeVar("P", bound=DefenseParams)
+Ask = Callable[[Message], Sequence[Message]]
+"""Lets an aggregating defense ask another party on the control channel."""
+
+
+class Stepper(Protocol):
+    """The part of an optimizer that a party uses."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+
+    def step(self) -> None:
+        """Take one step. Called once per batch, also for an empty one (no forward or backward came before it)."""
+
+
+@dataclass(slots=True)
+class Local:
+    """A party's local training, handed to the seat's defense, which may replace the module and the optimizer.
+
+    Attributes:
+        module: The network that the party trains.
+        optimizer: Its optimizer.
+        units: Returns, for the current batch, the index of the protected unit (patient or record) behind each row.
+        expected_units: Expected number of units in a batch.
+        expected_batch: Expected number of rows in a batch.
+        rate: Probability that one unit is in one batch.
+        canary_rows: Returns per-row gradients (by parameter name) to be appended before clipping: gradient canaries.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer | Stepper
+    units: Callable[[], Tensor]
+    expected_units: float
+    expected_batch: float
+    rate: float
+    canary_rows: Callable[[], Sequence[Tensors]] = tuple
+
+
+class Defense(Generic[P]):
+    """A defense at one seat. Every method is optional and the identity by default.
+
+    Args:
+        params: The defense's parameters.
+        seat: The seat it protects; its randomness comes from `seat.rng(purpose)` alone.
+    """
+
+    def __init__(self, params: P, seat: Seat) -> None:
+        self.params = params
+        self.seat = seat
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """Return the module to train in place of `module` (a bottleneck, learned noise, replaced normalization)."""
+        return module
+
+    def train(self, local: Local) -> Local:
+        """Return the local training to run in place of `local` (DP-SGD, a watcher around the optimizer).
+
+        Raises:
+            UserError: The network cannot be protected; the message names the layer.
+        """
+        return local
+
+    def penalty(self, x: Tensor, sent: Message) -> Tensor | None:
+        """Return a scalar to add to the party's loss, from its input and what it is about to send, or None."""
+        return None
+
+    def outgoing(self, message: Message) -> Message | None:
+        """Return the message to send in place of `message`, differentiably; None withholds it."""
+        return message
+
+    def incoming(self, message: Message) -> Message | None:
+        """Return the message to use in place of `message`; None means: do not apply it.
+
+        Raises:
+            Alarm: An attack was detected; the training stops.
+        """
+        return message
+
+    def aggregate(self, inbox: Sequence[Message], ask: Ask) -> Tensors | None:
+        """Return the aggregate of updates in place of the protocol's own, or None to leave it to the protocol."""
+        return None
+
+    def answer(self, message: Message) -> Message | None:
+        """Answer a message of the control channel (for example a request for unmasking shares)."""
+        return None
+
+    def guarantee(self) -> Guarantee | None:
+        """Return the formal claim for what this seat released, from the ledger, after training; None for no claim."""
+        return None
+
+    def public_state(self) -> Tensors:
+        """Return what the defense learned that a replica needs; handed out if the threat model grants defense-state."""
+        return {}
+
+    def load_public_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take a `public_state` into a replica's defense."""
+
+
+class Chain(Defense[DefenseParams]):
+    """Several defenses as one: outgoing and adapt in order, incoming in reverse, penalties added.
+
+    Args:
+        parts: The defenses, in the recipe's order.
+        seat: Their seat.
+    """
+
+    def __init__(self, parts: Sequence[Defense[DefenseParams]], seat: Seat) -> None:
+        super().__init__(DefenseParams(), seat)
+        self.parts = tuple(parts)
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """Apply every part's `adapt` in order."""
+        for part in self.parts:
+            module = part.adapt(module)
+        return module
+
+    def train(self, local: Local) -> Local:
+        """Apply every part's `train` in order."""
+        for part in self.parts:
+            local = part.train(local)
+        return local
+
+    def penalty(self, x: Tensor, sent: Message) -> Tensor | None:
+        """Return the sum of the parts' penalties."""
+        terms = [term for part in self.parts if (term := part.penalty(x, sent)) is not None]
+        return torch.stack(terms).sum() if terms else None
+
+    def outgoing(self, message: Message) -> Message | None:
+        """Pass the message through every part in order; the first that withholds it ends the way."""
+        current: Message | None = message
+        for part in self.parts:
+            if current is None:
+                return None
+            current = part.outgoing(current)
+        return current
+
+    def incoming(self, message: Message) -> Message | None:
+        """Pass the message through every part in reverse order; the first that refuses it ends the way."""
+        current: Message | None = message
+        for part in reversed(self.parts):
+            if current is None:
+                return None
+            current = part.incoming(current)
+        return current
+
+    def aggregate(self, inbox: Sequence[Message], ask: Ask) -> Tensors | None:
+        """Return the first part's aggregate that is not None."""
+        for part in self.parts:
+            result = part.aggregate(inbox, ask)
+            if result is not None:
+                return result
+        return None
+
+    def answer(self, message: Message) -> Message | None:
+        """Return the first part's answer that is not None."""
+        for part in self.parts:
+            result = part.answer(message)
+            if result is not None:
+                return result
+        return None
+
+    def guarantee(self) -> Guarantee | None:
+        """Return the single part's claim. Claims of several parts are not composed here; the tightest stands."""
+        claims = [claim for part in self.parts if (claim := part.guarantee()) is not None]
+        return min(claims, key=lambda claim: claim.epsilon) if claims else None
+
+    def public_state(self) -> Tensors:
+        """Return the parts' states under `"<index>."` prefixes."""
+        return {f"{i}.{k}": t for i, part in enumerate(self.parts) for k, t in part.public_state().items()}
+
+    def load_public_state(self, state: Mapping[str, Tensor]) -> None:
+        """Hand each part its own state."""
+        for i, part in enumerate(self.parts):
+            prefix = f"{i}."
+            part.load_public_state({k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)})

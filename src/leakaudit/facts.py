@@ -1,0 +1,128 @@
+"""Public facts about a cohort and a protocol: what a plan needs to know before any data is read or model built.
+
+Pure data, without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from leakaudit.threats import Channel
+
+__all__ = ["CohortFacts", "Flow", "ProtocolFacts", "SeatFacts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortFacts:
+    """A cohort from outside: sizes and shapes, no patient.
+
+    Attributes:
+        modalities: Canonical modality names in channel order, for example `("flair", "t1", "t1ce", "t2")`.
+        shape: Spatial shape of one sample, (H, W) or (D, H, W) in voxels.
+        members: Number of training patients.
+        auxiliary: Number of patients the adversary may own.
+        sites: Names of the sites, in order.
+        records: Number of training samples (slices or volumes) of all members.
+    """
+
+    modalities: tuple[str, ...]
+    shape: tuple[int, ...]
+    members: int
+    auxiliary: int
+    sites: tuple[str, ...]
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatFacts:
+    """One party's place, as everybody may know it.
+
+    Attributes:
+        id: Unique name, for example `"client-0"`.
+        role: What it is in the protocol: `"client"`, `"server"`, `"site"`, `"aggregator"`, `"trainer"`, ...
+        modalities: Modalities of the images it holds; empty where it holds none.
+        labels: Whether it holds the masks.
+        site: The site whose patients it holds; None for all members.
+        records: How many training samples it holds.
+    """
+
+    id: str
+    role: str
+    modalities: tuple[str, ...] = ()
+    labels: bool = False
+    site: str | None = None
+    records: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """One kind of message and between which roles it goes.
+
+    Attributes:
+        channel: Kind of message.
+        sender: Role that sends.
+        receiver: Role that receives.
+        names: Names of its tensors where they are fixed, for example `("level0", "level1")`.
+        carries: Whose data the message depends on: patients one by one, a whole site, or nobody.
+    """
+
+    channel: Channel
+    sender: str
+    receiver: str
+    names: tuple[str, ...] = ()
+    carries: Literal["patients", "site", "nobody"] = "patients"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolFacts:
+    """A protocol from outside: seats, flows, rounds and the properties of its network that plugins decide on.
+
+    Attributes:
+        protocol: Plugin name of the protocol.
+        seats: Its places.
+        flows: What crosses the wire.
+        rounds: Number of rounds (epochs in split learning).
+        spatial_dims: 2 or 3.
+        normalization: Kind of normalization layer: `"instance"`, `"group"`, `"batch"` or `"none"`.
+        levels: Names of the feature levels that cross the cut, shallowest first; empty where nothing is cut.
+        extra: Further facts of a third party's protocol.
+    """
+
+    protocol: str
+    seats: tuple[SeatFacts, ...]
+    flows: tuple[Flow, ...]
+    rounds: int
+    spatial_dims: int
+    normalization: str
+    levels: tuple[str, ...] = ()
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles present, in seat order, each once."""
+        return tuple(dict.fromkeys(seat.role for seat in self.seats))
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Channels on the wire, in flow order, each once."""
+        return tuple(dict.fromkeys(flow.channel for flow in self.flows))
+
+    def seat(self, seat_id: str) -> SeatFacts:
+        """Return the seat named `seat_id`.
+
+        Raises:
+            KeyError: There is no such seat.
+        """
+        for seat in self.seats:
+            if seat.id == seat_id:
+                return seat
+        raise KeyError(f"no seat {seat_id!r}; there are {', '.join(s.id for s in self.seats)}")
+
+    def seats_of(self, *roles: str) -> tuple[SeatFacts, ...]:
+        """Return the seats that have one of `roles`."""
+        return tuple(seat for seat in self.seats if seat.role in roles)
+
+    def sees(self, roles: tuple[str, ...]) -> tuple[Channel, ...]:
+        """Return the channels that the holders of `roles` send or receive."""
+        return tuple(dict.fromkeys(f.channel for f in self.flows if f.sender in roles or f.receiver in roles))

@@ -1,0 +1,187 @@
+"""Federated averaging over sites that hold different patients (McMahan et al. 2017, arXiv 1602.05629)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from leakaudit.facts import SeatFacts
+from leakaudit.models.task import Task, TaskSpec, Tensors
+from leakaudit.protocols.base import Guard, Holdings, Protocol
+from leakaudit.protocols.centralized import control, network_replica, whole_network
+from leakaudit.protocols.params import FederatedParams
+from leakaudit.protocols.schedule import Sampler, Schedule
+from leakaudit.protocols.training import Learner, initial_network, plain_state
+from leakaudit.wire.messages import Message
+from leakaudit.wire.replica import Replica
+from leakaudit.wire.seats import Seat
+from leakaudit.wire.wire import Party, Wire
+
+__all__ = ["Aggregator", "Federated", "Site"]
+
+
+class Site(Party):
+    """Holds its own patients, trains locally, and sends the difference to the model it received."""
+
+    def __init__(self, seat: Seat, task: Task, guard: Guard, holds: Holdings, params: FederatedParams) -> None:
+        self.seat, self.task, self.guard, self.holds, self.params = seat, task, guard, holds, params
+        draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=seat.rng("batches"), device=seat.device)))
+        self.sampler = Sampler(holds.units.tolist(), params.training.batch_size, holds.sampling, draw)
+        self.learner = Learner(
+            initial_network(seat, task).to(seat.device), seat, guard, params.training,
+            expected_units=self.sampler.expected_units, expected_batch=self.sampler.batch, rate=self.sampler.rate,
+            unit=holds.sampling.unit,
+        )  # fmt: skip
+
+    def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
+        """Train on the model that arrived and return the update."""
+        (message,) = inbox
+        arrived = self.guard.incoming(message)
+        if arrived is None:
+            return []
+        self.learner.load(arrived.tensors)
+        if self.params.optimizer_state == "restart":
+            restart(self.learner.optimizer)
+        for rows in self._batches():
+            self._step(torch.tensor(rows, dtype=torch.long, device=self.seat.device))
+        after = self.learner.state()
+        update = Message(
+            channel="update", sender=self.seat.id, receiver="aggregator", round=message.round, step=message.step,
+            tensors={k: after[k] - arrived.tensors[k] for k in after},
+            weight=float(len(self.holds.tokens)) if self.params.weighting == "samples" else 1.0,
+        )  # fmt: skip
+        sent = self.guard.outgoing(update)
+        return [] if sent is None else [sent]
+
+    def _batches(self) -> list[list[int]]:
+        if self.params.local_steps is None:
+            return [rows for _ in range(self.params.local_epochs) for rows in self.sampler.epoch()]
+        passes = math.ceil(self.params.local_steps / self.sampler.steps)
+        return [rows for _ in range(passes) for rows in self.sampler.epoch()][: self.params.local_steps]
+
+    def _step(self, rows: Tensor) -> None:
+        images, regions = self.holds.images, self.holds.regions
+        assert images is not None
+        assert regions is not None
+        self.learner.fit(lambda net: self.task.loss(net(images[rows]), regions[rows]).mean(), self.holds.units[rows])
+
+    def state(self) -> Tensors:
+        """Return the site's local model after its last round."""
+        return self.learner.state()
+
+
+def restart(optimizer: object) -> None:
+    """Forget an optimizer's moments (an Opacus optimizer wraps the one that has them)."""
+    inner = getattr(optimizer, "original_optimizer", optimizer)
+    assert isinstance(inner, torch.optim.Optimizer)
+    inner.state.clear()
+
+
+class Aggregator(Party):
+    """Averages the updates, weighted by the samples behind them."""
+
+    def __init__(self, seat: Seat, task: Task, guard: Guard, params: FederatedParams) -> None:
+        self.seat, self.guard, self.params = seat, guard, params
+        self.model: dict[str, Tensor] = plain_state(initial_network(seat, task).to(seat.device))
+        self.ask = lambda message: ()
+
+    def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
+        """Hand the model to the receivers that the schedule names, or average the updates that arrived."""
+        orders = [m for m in inbox if m.channel == "control"]
+        if orders:
+            return [sent for order in orders if (sent := self._model_for(order)) is not None]
+        updates = [m for m in map(self.guard.incoming, inbox) if m is not None and m.channel == "update"]
+        mean = self.guard.aggregate(updates, self.ask)
+        if mean is None:
+            mean = average(updates)
+        self.model = {k: v + mean[k] if k in mean else v for k, v in self.model.items()}
+        return []
+
+    def _model_for(self, order: Message) -> Message | None:
+        (receiver,) = order.samples
+        return self.guard.outgoing(
+            Message(
+                channel="model",
+                sender=self.seat.id,
+                receiver=receiver,
+                round=order.round,
+                step=order.step,
+                tensors=self.model,
+            )
+        )
+
+    def state(self) -> Tensors:
+        """Return the global model."""
+        return self.model
+
+
+def average(updates: Sequence[Message]) -> dict[str, Tensor]:
+    """Return the weighted mean of updates; empty without any."""
+    total = sum(m.weight for m in updates)
+    mean: dict[str, Tensor] = {}
+    for message in updates:
+        for name, tensor in message.tensors.items():
+            # Integer buffers (batch counters) are averaged as numbers and cut off again when added to the model.
+            share = tensor * (message.weight / total)
+            mean[name] = mean[name] + share if name in mean else share
+    return mean
+
+
+class Federated(Protocol[FederatedParams]):
+    """Rounds of broadcast, local training and averaging."""
+
+    def task(self) -> TaskSpec:
+        """Return the segmentation task."""
+        return TaskSpec(target="leakaudit.models.task:SegmentationTask", params=self.params.task(self.cohort))
+
+    def party(self, seat: Seat, task: Task, guard: Guard, holds: Holdings) -> Party:
+        """Return a site or the aggregator."""
+        if seat.role == "site":
+            return Site(seat, task, guard, holds, self.params)
+        return Aggregator(seat, task, guard, self.params)
+
+    def run(self, wire: Wire, schedule: Schedule) -> None:
+        """Run the rounds and release the final model."""
+        sites = [seat.id for seat in self.facts.seats_of("site")]
+        draw = schedule.secret.branch("participation").generator()
+        count = max(1, round(self.params.participation * len(sites)))
+        for round_ in range(self.params.rounds):
+            chosen = sorted(torch.randperm(len(sites), generator=draw)[:count].tolist())
+            updates: list[Message] = []
+            for index in chosen:
+                orders = [control("aggregator", round_, 0, (sites[index],))]
+                updates += wire.ask(sites[index], wire.ask("aggregator", orders))
+            wire.ask("aggregator", updates)
+        wire.ask("aggregator", [control("aggregator", self.params.rounds - 1, 1, ("outsider",))])
+
+    def predictor(self, states: Mapping[str, Tensors], task: Task, guards: Mapping[str, Guard]) -> nn.Module:
+        """Return the global model."""
+        return whole_network(task, states["aggregator"])
+
+    def replica(self, facts: SeatFacts, task: Task, state: Tensors | None, guard: Guard) -> Replica:
+        """Return the model for the aggregator (`x=` to `"logits"`), or a site's defended update.
+
+        A site's `send` takes images `x`, masks `y`, and optionally `order` (batches as one index tensor, steps x rows;
+        default one full batch), and returns the update it would send, one entry per parameter.
+        """
+        if facts.role != "site":
+            return network_replica(task, state)
+        network = whole_network(task, state).train()
+        parameters = {k: v.detach() for k, v in network.named_parameters()}
+
+        def send(x: Tensor, y: Tensor, order: Tensor | None = None) -> Tensors:
+            steps = [torch.arange(len(x), device=x.device)] if order is None else list(order)
+            after = task.local(parameters, x, y, steps)
+            update = Message(
+                channel="update", sender=facts.id, receiver="aggregator", round=-1, step=-1,
+                tensors={k: after[k] - parameters[k] for k in after},
+            )  # fmt: skip
+            sent = guard.outgoing(update)
+            if sent is None:
+                raise ValueError(f"the defense of {facts.id!r} withholds its update")
+            return sent.tensors
+
+        return Replica(send, module=network)

@@ -1,0 +1,96 @@
+"""The step that every training party shares: a module under its defense, its optimizer, and the empty batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from leakaudit.defenses.base import Local, Stepper
+from leakaudit.models.params import TrainingParams
+from leakaudit.models.task import Task, optimizer_for
+from leakaudit.protocols.base import Guard
+from leakaudit.wire.seats import Seat
+
+__all__ = ["Learner", "initial_network", "plain_state"]
+
+
+def initial_network(seat: Seat, task: Task) -> nn.Module:
+    """Build the task's network with the weights that all honest seats agree on, leaving the global stream untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seat.shared_seed("initial weights"))
+        return task.build()
+
+
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a detached copy of a module's state under the names it has without wrappers (Opacus adds `_module.`)."""
+    return {k.removeprefix("_module."): v.detach().clone() for k, v in module.state_dict().items()}
+
+
+class Learner:
+    """A module in training at one seat, under that seat's defense.
+
+    Args:
+        module: The network part, already on its device.
+        seat: The seat.
+        guard: Its defense.
+        training: Optimization.
+        expected_units: Expected number of protected units in a batch.
+        expected_batch: Expected number of rows in a batch.
+        rate: Probability that one unit is in one batch.
+        unit: Whether rows or patients are protected.
+    """
+
+    def __init__(
+        self, module: nn.Module, seat: Seat, guard: Guard, training: TrainingParams, *,
+        expected_units: float, expected_batch: float, rate: float, unit: str = "record",
+    ) -> None:  # fmt: skip
+        self.guard, self.unit = guard, unit
+        self.device, self.precision = seat.device, seat.precision
+        self._units = torch.empty(0, dtype=torch.long, device=seat.device)
+        adapted = guard.adapt(module)
+        local = guard.train(
+            Local(
+                module=adapted, optimizer=optimizer_for(training, list(adapted.parameters())), units=lambda: self._units,
+                expected_units=expected_units, expected_batch=expected_batch, rate=rate,
+            )
+        )  # fmt: skip
+        self.module = local.module.train()
+        self.optimizer: torch.optim.Optimizer | Stepper = local.optimizer
+
+    def begin(self, patients: Tensor) -> None:
+        """Start a batch whose rows belong to `patients` (indices)."""
+        rows = torch.arange(len(patients), device=patients.device)
+        self._units = patients if self.unit == "patient" else rows
+        self.optimizer.zero_grad()
+
+    @contextlib.contextmanager
+    def forward(self) -> Iterator[nn.Module]:
+        """Give the module under the chosen precision."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "mixed"):
+            yield self.module
+
+    def finish(self) -> None:
+        """Take the step of the batch; an empty batch still counts, since DP-SGD adds its noise then too."""
+        self.optimizer.step()
+
+    def fit(self, loss: Callable[[nn.Module], Tensor], patients: Tensor) -> None:
+        """One whole step on a batch whose loss is local."""
+        self.begin(patients)
+        if len(patients):
+            with self.forward() as module:
+                value = loss(module)
+            value.backward()
+        self.finish()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the module's weights by plain name."""
+        return plain_state(self.module)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the module's weights."""
+        inner = self.module
+        prefix = "_module." if any(k.startswith("_module.") for k in inner.state_dict()) else ""
+        inner.load_state_dict({prefix + k: v for k, v in state.items()})

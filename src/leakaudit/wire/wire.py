@@ -1,0 +1,126 @@
+"""The wire: the only way between parties. It taps, copies, checks and counts every message."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from leakaudit.models.task import Tensors
+from leakaudit.wire.messages import Message
+from leakaudit.wire.recording import Recorder
+from leakaudit.wire.seats import Secret
+
+__all__ = ["Party", "Traffic", "Wire", "WireError"]
+
+
+class WireError(RuntimeError):
+    """A party sent what no party may send."""
+
+
+class Party(ABC):
+    """A participant. Others only ever call `reply`."""
+
+    @abstractmethod
+    def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
+        """Take the messages that arrived and return those to send."""
+
+    def state(self) -> Tensors:
+        """Return what the party has learned, by name: for snapshots, digests and the view of an attack that played it."""
+        return {}
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Messages and bytes of one kind of flow."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
+class Wire:
+    """Delivers messages between parties.
+
+    Args:
+        parties: Party by seat id.
+        secret: Branch from which each seat's global random stream (dropout, initialization) is drawn.
+        recorder: Taps, if any.
+        device: Device on which the parties compute.
+    """
+
+    def __init__(
+        self,
+        parties: Mapping[str, Party],
+        secret: Secret,
+        recorder: Recorder | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.parties = dict(parties)
+        self.recorder = recorder
+        self.traffic: dict[tuple[str, str, str], Traffic] = {}
+        self._device = torch.device(device)
+        self._streams: dict[str, list[torch.Tensor]] = {}
+        for seat in self.parties:
+            self._streams[seat] = self._fresh(secret.branch(seat, "global").seed())
+
+    def _fresh(self, seed: int) -> list[torch.Tensor]:
+        # The state after seeding, without disturbing the stream that is in place.
+        before = self._state()
+        torch.manual_seed(seed)
+        state = self._state()
+        self._restore(before)
+        return state
+
+    def _state(self) -> list[torch.Tensor]:
+        state = [torch.get_rng_state()]
+        if self._device.type == "cuda":
+            state.append(torch.cuda.get_rng_state(self._device))
+        return state
+
+    def _restore(self, state: list[torch.Tensor]) -> None:
+        torch.set_rng_state(state[0])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state[1], self._device)
+
+    def ask(self, seat: str, inbox: Sequence[Message]) -> list[Message]:
+        """Hand `inbox` to a party and return what it sends, cut off from its graph and storage.
+
+        Each seat draws from its own global stream, so that one more draw of one party (an attacker riding along) changes
+        nothing for the others.
+
+        Raises:
+            WireError: The party sent under another's name, to nobody, or numbers that are not finite.
+        """
+        outside = self._state()
+        self._restore(self._streams[seat])
+        try:
+            sent = self.parties[seat].reply([self._copy(m) for m in inbox])
+        finally:
+            self._streams[seat] = self._state()
+            self._restore(outside)
+        return [self._carry(seat, message) for message in sent]
+
+    def _carry(self, seat: str, message: Message) -> Message:
+        if message.sender != seat:
+            raise WireError(f"{seat!r} sent a message in the name of {message.sender!r}")
+        if message.receiver not in self.parties and message.receiver != "outsider":
+            raise WireError(f"{seat!r} sent a message to {message.receiver!r}, who is not there")
+        # The tap comes first: a receiver that works in place must not alter what was recorded.
+        if self.recorder is not None:
+            self.recorder.record(message)
+        copy = self._copy(message)
+        for name, tensor in copy.tensors.items():
+            if message.samples and tensor.shape[:1] != (len(message.samples),):
+                raise WireError(f"{seat!r} sent {name!r} with {tensor.shape[0]} rows for {len(message.samples)} samples")
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise WireError(f"{seat!r} sent {name!r} with values that are not finite (round {message.round})")
+        count = self.traffic.setdefault((message.channel, seat, message.receiver), Traffic())
+        count.messages += 1
+        count.bytes += message.bytes
+        return copy
+
+    @staticmethod
+    def _copy(message: Message) -> Message:
+        return message.carrying({k: t.detach().clone() for k, t in message.tensors.items()})
