@@ -5,12 +5,17 @@ Pure data, without torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from leakaudit.threats import Channel
 
 __all__ = ["CohortFacts", "Flow", "ProtocolFacts", "SeatFacts"]
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,11 @@ class CohortFacts:
     sites: tuple[str, ...]
     records: int
 
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> CohortFacts:
+        """Read the facts from plain JSON."""
+        return CohortFacts(**_tuples(data))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeatFacts:
@@ -53,6 +63,11 @@ class SeatFacts:
     labels: bool = False
     site: str | None = None
     records: int = 0
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> SeatFacts:
+        """Read the facts from plain JSON."""
+        return SeatFacts(**_tuples(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,3 +141,20 @@ class ProtocolFacts:
     def sees(self, roles: tuple[str, ...]) -> tuple[Channel, ...]:
         """Return the channels that the holders of `roles` send or receive."""
         return tuple(dict.fromkeys(f.channel for f in self.flows if f.sender in roles or f.receiver in roles))
+
+    def played(self, plays: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the ids of the seats an adversary holds: one per entry, a seat's id or the first seat of a role.
+
+        Roles that no party has (`"outsider"`) hold no seat.
+        """
+        found: list[str] = []
+        for entry in plays:
+            found += ([s.id for s in self.seats if s.id == entry] or [s.id for s in self.seats if s.role == entry])[:1]
+        return tuple(found)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ProtocolFacts:
+        """Read the facts from plain JSON."""
+        seats = tuple(SeatFacts.from_json(s) for s in data["seats"])
+        flows = tuple(Flow(**_tuples(f)) for f in data["flows"])
+        return ProtocolFacts(**{**data, "seats": seats, "flows": flows, "levels": tuple(data["levels"])})

@@ -5,8 +5,9 @@ Pure data, without torch: the planner reads it before anything is trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 __all__ = [
     "CHANNELS", "GRANTS", "Alterable", "Auxiliary", "Canaries", "Channel", "Grant", "Needs", "NotApplicable", "Requires",
@@ -21,6 +22,11 @@ Unit = Literal["record", "patient", "site"]
 
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
 GRANTS: tuple[Grant, ...] = get_args(Grant)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+
 
 _GRANT_WORDS: dict[Grant, str] = {
     "architecture": "the network's architecture",
@@ -62,13 +68,20 @@ class ThreatModel:
         """Whether training runs exactly as without this adversary."""
         return not self.alters
 
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ThreatModel:
+        """Read a threat model from plain JSON."""
+        return ThreatModel(**_tuples(data))
+
     def describe(self) -> str:
         """Return the threat model in one plain sentence, for reports."""
         who = " colluding with ".join(f"the {role}" if role != "outsider" else "an outsider" for role in self.plays)
         does = "only watches" if self.passive else f"alters {', '.join(self.alters)}"
         sees = ", ".join(self.channels) or "nothing"
         knows = "; ".join(_GRANT_WORDS[grant] for grant in self.knows) or "nothing else"
-        return f"{who[0].upper()}{who[1:]}, who {does}, sees {sees}, owns {_AUXILIARY_WORDS[self.auxiliary]}, and knows {knows}."
+        return (
+            f"{who[0].upper()}{who[1:]}, who {does}, sees {sees}, owns {_AUXILIARY_WORDS[self.auxiliary]}, and knows {knows}."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +101,11 @@ class Tap:
     steps: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     rows: Literal["targets", "all"] = "targets"
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Tap:
+        """Read a tap from plain JSON."""
+        return Tap(**_tuples(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ def cohort_facts(dims: int = 2, n: int = 10) -> CohortFacts:
     )
 
 
-def train(protocol, dims: int = 2, n: int = 10, sampling: Sampling | None = None, recorder=None):
+def train(protocol, dims: int = 2, n: int = 10, sampling: Sampling | None = None, recorders=()):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(n, 4, *(16,) * dims, generator=generator)
     regions = (torch.rand(n, 3, *(16,) * dims, generator=generator) > 0.7).float()
@@ -46,7 +46,7 @@ def train(protocol, dims: int = 2, n: int = 10, sampling: Sampling | None = None
         )  # fmt: skip
         seat = Seat(facts, secret.branch(facts.id), shared=secret.branch("shared"))
         parties[facts.id] = protocol.party(seat, task, Chain([], seat), holds)
-    wire = Wire(parties, secret.branch("wire"), recorder)
+    wire = Wire(parties, secret.branch("wire"), recorders)
     schedule = Schedule(tokens, units.tolist(), protocol.params.rounds, 4, sampling, secret.branch("schedule"))
     protocol.run(wire, schedule)
     guards = {f.id: Chain([], Seat(f, secret)) for f in protocol.facts.seats}

@@ -15,7 +15,7 @@ import torch
 from leakaudit.attacks.evidence import Target
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.defenses.base import Chain
-from leakaudit.facts import CohortFacts, Flow, ProtocolFacts, SeatFacts
+from leakaudit.facts import CohortFacts, ProtocolFacts
 from leakaudit.models.task import Task, TaskSpec, load_task
 from leakaudit.plugins.targets import import_target
 from leakaudit.threats import ThreatModel
@@ -81,29 +81,17 @@ def load_cohort(folder: Path) -> Cohort:
     return Cohort(**arrays, samples=samples, modalities=tuple(meta["modalities"]), origin=Origin(**origin))
 
 
-def protocol_facts(data: Mapping[str, Any]) -> ProtocolFacts:
-    """Read protocol facts from JSON."""
-    seats = tuple(SeatFacts(**{**s, "modalities": tuple(s["modalities"])}) for s in data["seats"])
-    flows = tuple(Flow(**{**f, "names": tuple(f["names"])}) for f in data["flows"])
-    return ProtocolFacts(**{**data, "seats": seats, "flows": flows, "levels": tuple(data["levels"])})
-
-
-def cohort_facts(data: Mapping[str, Any]) -> CohortFacts:
-    """Read cohort facts from JSON."""
-    fields_: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return CohortFacts(**fields_)
-
-
 class View:
     """What one adversary has: its messages, what it holds, its auxiliary cohort, public facts, replicas as granted.
 
     Args:
         folder: The view's folder.
+        messages: Name of the message set within the folder; None for a view without messages.
         device: Where the attack computes.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, messages: str | None = "messages", device: torch.device | str = "cpu") -> None:
+        self._folder, self._messages = folder, messages
         self._data: dict[str, Any] = json.loads((folder / "view.json").read_text())
         self.device = torch.device(device)
         self.replicas_given: list[tuple[str, Replica]] = []
@@ -111,13 +99,12 @@ class View:
     @cached_property
     def threat(self) -> ThreatModel:
         """The threat model that this view was cut down to."""
-        data: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self._data["threat"].items()}
-        return ThreatModel(**data)
+        return ThreatModel.from_json(self._data["threat"])
 
     @cached_property
     def facts(self) -> ProtocolFacts:
         """The protocol."""
-        return protocol_facts(self._data["facts"])
+        return ProtocolFacts.from_json(self._data["facts"])
 
     @cached_property
     def defenses(self) -> tuple[DefenseFacts, ...]:
@@ -180,7 +167,7 @@ class View:
         Args:
             **where: Equality on `channel`, `sender`, `receiver`, `round` or `step`.
         """
-        return MessageLog(self._folder / "messages").messages(**where)
+        return iter(()) if self._messages is None else MessageLog(self._folder / self._messages).messages(**where)
 
     def replica(self, seat: str, *, round: int = -1) -> Replica:
         """Return a replica of `seat` after `round` (-1: after training), with the seat's defenses if these are granted.
@@ -220,7 +207,7 @@ class View:
     def _protocol(self) -> Any:
         spec = self._data["protocol"]
         params = import_target(spec["params_target"]).model_validate(spec["params"])
-        return import_target(spec["target"])(params, cohort_facts(spec["cohort"]))
+        return import_target(spec["target"])(params, CohortFacts.from_json(spec["cohort"]))
 
     def _granted(self, grant: str) -> None:
         if grant not in self.threat.knows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,10 @@ class Local:
         expected_batch: Expected number of rows in a batch.
         rate: Probability that one unit is in one batch.
         canary_rows: Returns per-row gradients (by parameter name) to be appended before clipping: gradient canaries.
+        steps: Optimizer steps planned for the whole training, over all rounds; 0 where the party cannot know.
+        sampling: How batches are really drawn.
+        unit: What `units` counts, and what Poisson sampling takes independently.
+        shape: Shape of one row of the module's input, (channels, *spatial); empty where it is not one tensor.
     """
 
     module: nn.Module
@@ -53,6 +57,10 @@ class Local:
     expected_batch: float
     rate: float
     canary_rows: Callable[[], Sequence[Tensors]] = tuple
+    steps: int = 0
+    sampling: Literal["shuffle", "poisson"] = "shuffle"
+    unit: Literal["record", "patient"] = "record"
+    shape: tuple[int, ...] = ()
 
 
 class Defense(Generic[P]):

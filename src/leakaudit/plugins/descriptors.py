@@ -10,7 +10,8 @@ from leakaudit.plugins.params import AttackParams, DatasetParams, DefenseParams,
 from leakaudit.threats import Channel
 
 __all__ = [
-    "API_VERSION", "AttackInfo", "DatasetInfo", "DefenseInfo", "ExecutorInfo", "Info", "Kind", "ProtocolInfo", "SectionInfo",
+    "API_VERSION", "AttackInfo", "DatasetInfo", "DefenseInfo", "ExecutorInfo", "Info", "Kind", "ProtocolInfo",
+    "SectionInfo",
 ]  # fmt: skip
 
 API_VERSION = "1.0"

@@ -43,7 +43,7 @@ class DefenseParams(Params):
     """Parameters of a defense."""
 
     def needs(self, facts: ProtocolFacts) -> Needs | NotApplicable:
-        """Return what the defense needs of a training by this protocol, or why it has no meaning there. Pure and cheap."""
+        """Return what the defense needs of a training by this protocol, or why it has no meaning there. Pure, cheap."""
         raise NotImplementedError(f"{type(self).__qualname__} must implement needs(facts)")
 
 

@@ -12,7 +12,7 @@ from leakaudit.models.task import Task, TaskSpec, Tensors
 from leakaudit.protocols.base import Guard, Holdings, Protocol
 from leakaudit.protocols.params import CentralizedParams, TrainedParams
 from leakaudit.protocols.schedule import Schedule
-from leakaudit.protocols.training import Learner, initial_network
+from leakaudit.protocols.training import Learner, initial_network, passes
 from leakaudit.wire.messages import Message
 from leakaudit.wire.replica import Replica
 from leakaudit.wire.seats import Seat
@@ -40,7 +40,7 @@ class Trainer(Party):
         self.learner = Learner(
             initial_network(seat, task).to(seat.device), seat, guard, params.training, expected_batch=batch, rate=rate,
             expected_units=rate * (patients if holds.sampling.unit == "patient" else len(holds.tokens)),
-            unit=holds.sampling.unit,
+            unit=holds.sampling.unit, holds=holds, steps=passes(params.rounds, len(holds.tokens), batch),
         )  # fmt: skip
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:

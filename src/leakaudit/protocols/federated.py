@@ -33,7 +33,7 @@ class Site(Party):
         self.learner = Learner(
             initial_network(seat, task).to(seat.device), seat, guard, params.training,
             expected_units=self.sampler.expected_units, expected_batch=self.sampler.batch, rate=self.sampler.rate,
-            unit=holds.sampling.unit,
+            unit=holds.sampling.unit, holds=holds, steps=params.rounds * self._steps_a_round,
         )  # fmt: skip
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
@@ -55,6 +55,10 @@ class Site(Party):
         )  # fmt: skip
         sent = self.guard.outgoing(update)
         return [] if sent is None else [sent]
+
+    @property
+    def _steps_a_round(self) -> int:
+        return self.params.local_steps or self.params.local_epochs * self.sampler.steps
 
     def _batches(self) -> list[list[int]]:
         if self.params.local_steps is None:

@@ -11,7 +11,7 @@ from leakaudit.models.task import Task, Tensors
 from leakaudit.models.unet import SegmentationNet
 from leakaudit.protocols.base import Guard, Holdings
 from leakaudit.protocols.params import SplitParams
-from leakaudit.protocols.training import Learner, initial_network
+from leakaudit.protocols.training import Learner, initial_network, passes
 from leakaudit.threats import Channel
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Seat
@@ -42,6 +42,7 @@ class _SplitParty(Party):
         self.learner = Learner(
             module.to(seat.device), seat, guard, params.training,
             expected_units=rate * units, expected_batch=batch, rate=rate, unit=holds.sampling.unit,
+            holds=holds, steps=passes(params.rounds, rows, batch),
         )  # fmt: skip
 
     def state(self) -> Tensors:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,10 @@ from torch import Tensor, nn
 from leakaudit.defenses.base import Local, Stepper
 from leakaudit.models.params import TrainingParams
 from leakaudit.models.task import Task, optimizer_for
-from leakaudit.protocols.base import Guard
+from leakaudit.protocols.base import Guard, Holdings
 from leakaudit.wire.seats import Seat
 
-__all__ = ["Learner", "initial_network", "plain_state"]
+__all__ = ["Learner", "initial_network", "passes", "plain_state"]
 
 
 def initial_network(seat: Seat, task: Task) -> nn.Module:
@@ -29,6 +31,11 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
     return {k.removeprefix("_module."): v.detach().clone() for k, v in module.state_dict().items()}
 
 
+def passes(rounds: int, rows: int, batch: int) -> int:
+    """Return the number of steps in `rounds` passes over `rows` rows in batches of `batch`."""
+    return rounds * math.ceil(rows / batch)
+
+
 class Learner:
     """A module in training at one seat, under that seat's defense.
 
@@ -41,11 +48,14 @@ class Learner:
         expected_batch: Expected number of rows in a batch.
         rate: Probability that one unit is in one batch.
         unit: Whether rows or patients are protected.
+        holds: The seat's data, from which the defense learns how batches are drawn and what a row looks like.
+        steps: Steps planned for the whole training; 0 where unknown.
     """
 
     def __init__(
         self, module: nn.Module, seat: Seat, guard: Guard, training: TrainingParams, *,
-        expected_units: float, expected_batch: float, rate: float, unit: str = "record",
+        expected_units: float, expected_batch: float, rate: float, unit: Literal["record", "patient"] = "record",
+        holds: Holdings | None = None, steps: int = 0,
     ) -> None:  # fmt: skip
         self.guard, self.unit = guard, unit
         self.device, self.precision = seat.device, seat.precision
@@ -54,7 +64,9 @@ class Learner:
         local = guard.train(
             Local(
                 module=adapted, optimizer=optimizer_for(training, list(adapted.parameters())), units=lambda: self._units,
-                expected_units=expected_units, expected_batch=expected_batch, rate=rate,
+                expected_units=expected_units, expected_batch=expected_batch, rate=rate, steps=steps, unit=unit,
+                sampling="shuffle" if holds is None else holds.sampling.kind,
+                shape=() if holds is None or holds.images is None else tuple(holds.images.shape[1:]),
             )
         )  # fmt: skip
         self.module = local.module.train()

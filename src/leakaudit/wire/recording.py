@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from leakaudit.threats import Tap
 from leakaudit.wire.messages import Message
 
 __all__ = ["MessageLog", "Recorder", "read_tensors", "write_tensors"]
@@ -92,10 +91,3 @@ class MessageLog:
         """Read one message of the index."""
         fields = {k: entry[k] for k in ("channel", "sender", "receiver", "round", "step", "weight")}
         return Message(tensors=read_tensors(self.folder / entry["file"]), samples=tuple(entry["samples"]), **fields)
-
-
-def tap_matches(tap: Tap, message: Message, rounds: int) -> bool:
-    """Return whether `tap` asks for `message` by channel, round and step; `rounds` is the length of the training."""
-    if tap.channel != message.channel or (tap.steps is not None and message.step not in tap.steps):
-        return False
-    return tap.rounds is None or message.round in {r % rounds if r < 0 else r for r in tap.rounds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,21 +46,24 @@ class Wire:
     Args:
         parties: Party by seat id.
         secret: Branch from which each seat's global random stream (dropout, initialization) is drawn.
-        recorder: Taps, if any.
+        recorders: Taps.
         device: Device on which the parties compute.
+        after_round: Called with the number of each round but the last once the first message of a later one is delivered.
     """
 
     def __init__(
         self,
         parties: Mapping[str, Party],
         secret: Secret,
-        recorder: Recorder | None = None,
+        recorders: Sequence[Recorder] = (),
         device: torch.device | str = "cpu",
+        after_round: Callable[[int], None] | None = None,
     ) -> None:
         self.parties = dict(parties)
-        self.recorder = recorder
+        self.recorders = tuple(recorders)
         self.traffic: dict[tuple[str, str, str], Traffic] = {}
         self._device = torch.device(device)
+        self._after_round, self._round = after_round, 0
         self._streams: dict[str, list[torch.Tensor]] = {}
         for seat in self.parties:
             self._streams[seat] = self._fresh(secret.branch(seat, "global").seed())
@@ -93,6 +96,10 @@ class Wire:
         Raises:
             WireError: The party sent under another's name, to nobody, or numbers that are not finite.
         """
+        while inbox and self._round < max(m.round for m in inbox):
+            if self._after_round is not None:
+                self._after_round(self._round)
+            self._round += 1
         outside = self._state()
         self._restore(self._streams[seat])
         try:
@@ -108,8 +115,8 @@ class Wire:
         if message.receiver not in self.parties and message.receiver != "outsider":
             raise WireError(f"{seat!r} sent a message to {message.receiver!r}, who is not there")
         # The tap comes first: a receiver that works in place must not alter what was recorded.
-        if self.recorder is not None:
-            self.recorder.record(message)
+        for recorder in self.recorders:
+            recorder.record(message)
         copy = self._copy(message)
         for name, tensor in copy.tensors.items():
             if message.samples and tensor.shape[:1] != (len(message.samples),):

@@ -1,0 +1,47 @@
+"""Gaussian noise at the cut (Titcombe et al. 2021, arXiv 2104.05743; He et al., ACSAC 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from leakaudit_cut.cut import CutDefense
+from leakaudit_cut.params import GaussianNoiseParams
+
+__all__ = ["GaussianNoise", "clip_samples"]
+
+_FLOOR = 1e-6
+"""Least spread that relative noise assumes, so that a constant level is not sent in the clear."""
+
+
+def clip_samples(levels: dict[str, Tensor], norm: float) -> dict[str, Tensor]:
+    """Scale each sample down so that its L2 norm over all `levels` together is at most `norm`.
+
+    Args:
+        levels: Activations, each (n, ...).
+        norm: Bound, above 0.
+    """
+    norms = [torch.linalg.vector_norm(t.flatten(1).float(), dim=1) for t in levels.values()]
+    factor = norm / torch.linalg.vector_norm(torch.stack(norms), dim=0).clamp(min=norm)
+    return {name: t * factor.to(t.dtype).reshape(-1, *[1] * (t.dim() - 1)) for name, t in levels.items()}
+
+
+class GaussianNoise(CutDefense[GaussianNoiseParams]):
+    """Adds N(0, (sigma s)^2) to every entry: s is the level's spread in this message, or 1 after optional clipping."""
+
+    def change(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the noised levels; with sigma 0, and without clipping, exactly what came."""
+        if self.params.clip is not None and levels:
+            levels = clip_samples(levels, self.params.clip)
+        if self.params.sigma == 0:
+            return levels
+        generator = self.seat.rng("noise")
+        return {name: self._noised(t, generator) for name, t in levels.items()}
+
+    def _noised(self, level: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(level.shape, generator=generator, device=level.device, dtype=level.dtype)
+        if self.params.scale == "absolute":
+            return level + self.params.sigma * noise
+        # Detached: otherwise the client could learn to shrink the noise instead of learning the task.
+        spread = level.detach().std(correction=0).clamp(min=_FLOOR)
+        return level + self.params.sigma * spread * noise

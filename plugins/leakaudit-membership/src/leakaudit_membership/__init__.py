@@ -1,0 +1,1 @@
+"""Membership inference for leakaudit: was this patient among those the model was trained on?"""

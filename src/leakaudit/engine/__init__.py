@@ -1,0 +1,1 @@
+"""The engine: plan, cells and keys, run store, worker, executors."""

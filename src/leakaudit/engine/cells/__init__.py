@@ -1,0 +1,1 @@
+"""What each kind of cell does, in a process of its own."""

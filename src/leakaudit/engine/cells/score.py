@@ -1,0 +1,109 @@
+"""Cell `score`: evidence against the truth. Metrics may change without attacking again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, load_evidence
+from leakaudit.attacks.view import load_cohort
+from leakaudit.engine.cells.cohort import load_patients
+from leakaudit.engine.endpoints import Ground, Picture, rows_of, score_images, score_masks, score_values
+from leakaudit.engine.jobprocess import Context
+from leakaudit.engine.views import REAL, SHUFFLED
+
+__all__ = ["run"]
+
+
+def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Score the real and the shuffled evidence of an attack cell.
+
+    Raises:
+        EvidenceError: Evidence is missing, or does not fit.
+    """
+    entry = context.store.get(spec["attack_key"])
+    if entry is None:
+        raise LookupError("the attack's evidence is not in the run store")
+    patients = load_patients(context.store, spec["cohort"])
+    split = patients.split
+    attack = json.loads((entry.folder / "attack.json").read_text())
+    ground = Ground(
+        members=patients.cohort.of_patients(split.members), auxiliary=patients.cohort.of_patients(split.auxiliary),
+        validation=patients.cohort.of_patients(split.validation), gallery=patients.gallery,
+        owned=spec["threat"]["auxiliary"], held=tuple(spec["held"]),
+    )  # fmt: skip
+    sites = {s.patient: s.site for s in patients.cohort.samples}
+    if spec.get("prepare"):
+        planted = context.store.get(spec["prepare"])
+        if planted is not None and (planted.folder / "canaries").exists():
+            sites |= {s.patient: s.site for s in load_cohort(planted.folder / "canaries").samples}
+    result: dict[str, Any] = {"evidence": []}
+    controls = {piece.name: piece for piece in _pieces(entry.folder, SHUFFLED)}
+    for piece in _pieces(entry.folder, REAL):
+        if piece.seat is not None and piece.seat in spec["played"]:
+            continue  # what an adversary holds anyway is no leak
+        _complete(piece, attack)
+        scored, pictures = _score(piece, attack, ground, sites)
+        shuffled = None
+        if controls:
+            if piece.name not in controls:
+                raise EvidenceError(f"there is no evidence {piece.name!r} from the shuffled messages")
+            shuffled, _ = _score(controls[piece.name], attack, ground, sites)
+        found = {"name": piece.name, "channel": piece.channel, "seat": piece.seat, "level": piece.level}
+        shown = [_picture(p) for p in pictures] if patients.cohort.origin.synthetic or patients.cohort.origin.public else []
+        result["evidence"].append({**found, "endpoints": scored, "shuffled": shuffled, "pictures": shown})
+    with context.store.write(context.job.key, {"kind": "score", "sensitive": True}) as folder:
+        (folder / "score.json").write_text(json.dumps(result))
+    return {}
+
+
+def _complete(piece: Evidence, attack: Mapping[str, Any]) -> None:
+    """Check that every target of the evidence's kind has a row: a patient is never dropped."""
+    wanted = {"candidate"} if isinstance(piece, Scores) else {"sample", "message"}
+    expected = {t["token"] for t in attack["targets"] if t["kind"] in wanted}
+    if not expected:
+        raise EvidenceError(f"evidence {piece.name!r}: the view has no targets that {type(piece).__name__} can be about")
+    missing = expected - set(piece.about)
+    if missing:
+        raise EvidenceError(f"evidence {piece.name!r} says nothing about {len(missing)} of {len(expected)} targets")
+
+
+def _pieces(folder: Path, name: str) -> list[Evidence]:
+    """Return the evidence from one message set; none where one patient alone could not be shuffled."""
+    return load_evidence(folder / "out" / name) if (folder / "out" / name).exists() else []
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    arrays = {k: np.round(getattr(picture, k), 3).tolist() for k in ("original", "reconstruction", "chance")}
+    return {"patient": picture.patient, "score": picture.score, **arrays}
+
+
+def _score(
+    piece: Evidence, attack: Mapping[str, Any], ground: Ground, sites: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[Picture]]:
+    if isinstance(piece, Scores):
+        return [_membership(piece, attack, sites)], []
+    if any(t["kind"] == "message" for t in attack["targets"]):
+        raise EvidenceError(f"evidence {piece.name!r}: evidence about whole messages cannot be scored yet")
+    rows = rows_of(piece.about, attack["truth"]["rows"], piece.name)
+    if isinstance(piece, Images):
+        endpoints, pictures = score_images(piece, rows, ground)
+        return [e.to_json() for e in endpoints], pictures
+    endpoints = score_masks(piece, rows, ground) if isinstance(piece, Masks) else score_values(piece, rows, ground)
+    return [e.to_json() for e in endpoints], []
+
+
+def _membership(piece: Scores, attack: Mapping[str, Any], sites: Mapping[str, str]) -> dict[str, Any]:
+    names: Mapping[str, str] = attack["truth"]["candidates"]
+    unknown: Sequence[str] = [t for t in piece.about if t not in names]
+    if unknown:
+        raise EvidenceError(f"evidence {piece.name!r} is about {len(unknown)} candidates that were never in the view")
+    patients = [names[t] for t in piece.about]
+    return {
+        "name": "membership", "patients": patients, "score": [float(v) for v in np.asarray(piece.scores)],
+        "member": [bool(attack["coins"][p]) for p in patients], "site": [sites[p] for p in patients],
+    }  # fmt: skip

@@ -1,0 +1,138 @@
+"""Cells `train` and `record`: train once, measure utility, and write down what taps ask for.
+
+A record cell replays a training to write messages down. Its digest must equal the training's: that is the proof that a rider
+was passive, and that the training is deterministic.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leakaudit.attacks.view import load_cohort
+from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
+from leakaudit.engine.cells.cohort import load_patients
+from leakaudit.engine.jobprocess import Context
+from leakaudit.engine.training import Play, Trained, Training, build, snapshot_rounds
+from leakaudit.scoring.segmentation import patient_dice
+from leakaudit.threats import Tap
+from leakaudit.wire.recording import write_tensors
+from leakaudit.wire.seats import Seat
+from leakaudit.wire.wire import Party
+
+__all__ = ["NotDeterministicError", "open_training", "record", "run"]
+
+
+class NotDeterministicError(RuntimeError):
+    """A replay did not end with the same weights."""
+
+
+def open_training(spec: Mapping[str, Any], context: Context) -> Training:
+    """Set up the training of a spec, with the canaries and the altered task of its prepare cell, if any."""
+    patients = load_patients(context.store, spec["cohort"])
+    canaries, altered = None, dict(spec)
+    if spec.get("prepare"):
+        entry = context.store.get(spec["prepare"])
+        if entry is None:
+            raise LookupError("the prepare cell is not in the run store")
+        altered["task"] = json.loads((entry.folder / "task.json").read_text())
+        if (entry.folder / "canaries").exists():
+            crafted = load_cohort(entry.folder / "canaries")
+            coins = json.loads((entry.folder / "coins.json").read_text())
+            canaries = crafted.where(lambda s: coins[s.patient])
+    return Training(altered, patients.cohort, patients.split, canaries)
+
+
+def player(training: Training, attacker: Mapping[str, Any] | None) -> tuple[str, Play] | None:
+    """Return the seat an attack takes in training, and how; None where it takes none."""
+    if not attacker or not attacker["plays_in_training"]:
+        return None
+    seats = training.protocol.facts.played(tuple(attacker["threat"]["plays"]))
+    if not seats:
+        raise ValueError(f"the attack plays {attacker['threat']['plays']}, but no party has that role")
+
+    def play(seat: Seat, honest: Party) -> Party:
+        if attacker["threat"]["auxiliary"] != "none":
+            seat.auxiliary = training.cohort.of_patients(training.split.auxiliary)
+        party: Party = build(attacker, seat).play(honest)
+        return party
+
+    return seats[0], play
+
+
+def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Train, measure Dice on the test patients, and store; with `spec["also_record"]`, store those recordings too."""
+    training = open_training(spec, context)
+    wanted = [r for r in spec["also_record"] if context.store.get(r["key"]) is None]
+    recordings = [([Tap.from_json(t) for t in r["taps"]], context.scratch / r["key"]) for r in wanted]
+    trained = training.run(recordings=recordings, play=player(training, spec.get("attacker")), progress=context.progress)
+    digest = trained.digest()
+    for taps, messages in recordings:
+        _store_record(context, messages.name, taps, messages, trained, digest)
+    model = training.predictor(trained.states, trained.public)
+    result = {
+        "digest": digest, "utility": _utility(training, model), "traffic": trained.traffic, "alarm": trained.alarm,
+        "guarantees": {k: g.to_json() for k, g in trained.guarantees.items()},
+    }  # fmt: skip
+    with context.store.write(context.job.key, {"kind": "train", "sensitive": True}) as folder:
+        _write_states(folder, trained)
+        if trained.own:
+            write_tensors(folder / "own.safetensors", trained.own)
+        (folder / "train.json").write_text(json.dumps(result))
+    return {"digest": digest}
+
+
+def record(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Replay a training with taps, and a rider if there is one, and store the recording.
+
+    Raises:
+        NotDeterministicError: The replay ended with other weights.
+    """
+    entry = context.store.get(spec["train_key"])
+    if entry is None:
+        raise LookupError("the training is not in the run store")
+    before = json.loads((entry.folder / "train.json").read_text())["digest"]
+    training = open_training(spec, context)
+    taps, messages = [Tap.from_json(t) for t in spec["taps"]], context.scratch / "messages"
+    trained = training.run(recordings=[(taps, messages)], play=player(training, spec.get("attacker")), progress=context.progress)
+    if trained.digest() != before:
+        who = "the attack is not passive" if spec.get("attacker") else "training is not deterministic"
+        raise NotDeterministicError(f"the replay ended with other weights than the training: {who}")
+    _store_record(context, context.job.key, taps, messages, trained, before)
+    return {"digest": before}
+
+
+def _store_record(context: Context, key: str, taps: Sequence[Tap], messages: Path, trained: Trained, digest: str) -> None:
+    rounds = snapshot_rounds(taps, trained.rounds)
+    with context.store.write(key, {"kind": "record", "sensitive": True}) as folder:
+        shutil.copytree(messages, folder / "messages")
+        for round_ in rounds:
+            for seat, state in trained.snapshots[round_].items():
+                write_tensors(folder / f"state-{seat}@{round_}.safetensors", state)
+        if trained.own:
+            write_tensors(folder / "own.safetensors", trained.own)
+        (folder / "record.json").write_text(json.dumps({"digest": digest, "rounds": rounds}))
+
+
+def _write_states(folder: Path, trained: Trained) -> None:
+    for seat, state in trained.states.items():
+        write_tensors(folder / f"state-{seat}.safetensors", state)
+    for seat, state in trained.public.items():
+        if state:
+            write_tensors(folder / f"defense-{seat}.safetensors", state)
+
+
+def _utility(training: Training, model: Any) -> dict[str, Any]:
+    """Return Dice of every test patient and region; null where the true region is empty."""
+    test: Cohort = training.cohort.of_patients(training.split.test)
+    if not len(test):
+        return {"patients": [], "dice": []}
+    guess = (training.predict(model, test.images) > 0).numpy()
+    scores = patient_dice(guess, regions(test.labels) > 0, [s.patient for s in test.samples], list(REGIONS))
+    dice = [[None if np.isnan(v) else float(v) for v in row] for row in scores.values]
+    return {"patients": list(scores.units), "dice": dice}

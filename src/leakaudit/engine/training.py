@@ -1,0 +1,229 @@
+"""One training of a collaboration, from plain specs: honest, ridden, or hijacked, with or without taps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leakaudit.cohorts.cohort import Cohort, Split, regions
+from leakaudit.defenses.base import Chain
+from leakaudit.defenses.guarantee import Guarantee
+from leakaudit.engine.taps import Taps
+from leakaudit.facts import CohortFacts, SeatFacts
+from leakaudit.models.task import TaskSpec, Tensors, load_task
+from leakaudit.plugins.targets import import_target
+from leakaudit.protocols.base import Guard, Holdings, Protocol
+from leakaudit.protocols.schedule import Sampling, Schedule
+from leakaudit.threats import Tap
+from leakaudit.wire.messages import Alarm
+from leakaudit.wire.recording import Recorder
+from leakaudit.wire.seats import Seat, Secret
+from leakaudit.wire.wire import Party, Wire
+
+__all__ = ["Trained", "Training", "build"]
+
+Play = Callable[[Seat, Party], Party]
+
+
+def build(spec: Mapping[str, Any], *args: Any) -> Any:
+    """Rebuild a plugin object from its spec: `target(params, *args)`."""
+    params = import_target(spec["params_target"]).model_validate(spec["params"])
+    return import_target(spec["target"])(params, *args)
+
+
+@dataclass(kw_only=True)
+class Trained:
+    """What a training leaves behind.
+
+    Attributes:
+        rounds: Rounds that were planned.
+        states: Final state of every seat.
+        snapshots: States after other rounds, by round.
+        public: What the defenses of each seat learned.
+        guarantees: Claims by seat.
+        traffic: (channel, sender, receiver, messages, bytes).
+        alarm: What a detector reported when it stopped the training, or None.
+        own: State of the party an attack played.
+    """
+
+    rounds: int
+    states: dict[str, Tensors]
+    snapshots: dict[int, dict[str, Tensors]] = field(default_factory=dict)
+    public: dict[str, Tensors]
+    guarantees: dict[str, Guarantee]
+    traffic: list[tuple[str, str, str, int, int]]
+    alarm: dict[str, Any] | None = None
+    own: Tensors = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all final states: equal digests mean equal trainings, bit by bit."""
+        total = hashlib.sha256()
+        for seat in sorted(self.states):
+            for name in sorted(self.states[seat]):
+                tensor = self.states[seat][name].detach().cpu().contiguous()
+                total.update(f"{seat}/{name}/{tuple(tensor.shape)}".encode())
+                total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+
+class Training:
+    """Sets up and runs one training.
+
+    Args:
+        spec: `protocol`, `cohort_facts`, `defenses`, `sampling`, `seed`, `repeat`, `device`, `precision`, `task` or None.
+        cohort: First visits of all patients.
+        split: The split by patient.
+        canaries: Crafted patients that the engine's coins put among the members.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], cohort: Cohort, split: Split, canaries: Cohort | None = None) -> None:
+        self.spec, self.cohort, self.split = spec, cohort, split
+        self.device = torch.device(spec["device"])
+        facts = CohortFacts.from_json(spec["cohort_facts"])
+        self.protocol: Protocol[Any] = build(spec["protocol"], facts)
+        self.task_spec = TaskSpec(**spec["task"]) if spec.get("task") else self.protocol.task()
+        self.task = load_task(self.task_spec)
+        # Defenses are compared in pairs: the same repeat has the same initial weights and batches under each of them.
+        self.secret = Secret.from_seed(spec["seed"], "training", f"repeat-{spec['repeat']}")
+        members = cohort.of_patients(split.members)
+        self.members = members if canaries is None else join(members, canaries)
+        names = {p: i for i, p in enumerate(self.members.patients)}
+        self.units = [names[s.patient] for s in self.members.samples]
+        self.tokens = tuple(self.secret.branch("tokens").token(str(i)) for i in range(len(self.members)))
+        self.sampling = Sampling(**spec["sampling"])
+
+    def attacked(self) -> list[int]:
+        """Return the rows of attacked patients among the members."""
+        wanted = set(self.split.attacked)
+        return [i for i, s in enumerate(self.members.samples) if s.patient in wanted]
+
+    def seat(self, facts: SeatFacts, *, branch: str = "seat", shared: bool = True) -> Seat:
+        """Return a seat with its own branch of randomness."""
+        return Seat(
+            facts, self.secret.branch(branch, facts.id), shared=self.secret.branch("shared") if shared else None,
+            device=self.device, precision=self.spec["precision"],
+        )  # fmt: skip
+
+    def guard(self, seat: Seat) -> Guard:
+        """Return the defenses of a seat as one."""
+        links = [d for d in self.spec["defenses"] if seat.role in d["seats"]]
+        return Chain([build(d, seat) for d in links], seat)
+
+    def holdings(self, facts: SeatFacts) -> Holdings:
+        """Return what a seat holds of the members."""
+        rows = [i for i, s in enumerate(self.members.samples) if facts.site in (None, s.site)]
+        if not facts.modalities and not facts.labels:
+            rows = []
+        index = [self.members.modalities.index(m) for m in facts.modalities]
+        images = np.ascontiguousarray(self.members.images[rows][:, index]) if index else None
+        masks = regions(self.members.labels[rows]) if facts.labels and rows else None
+        return Holdings(
+            tokens=tuple(self.tokens[i] for i in rows),
+            units=torch.tensor([self.units[i] for i in rows], dtype=torch.long, device=self.device),
+            images=None if images is None else torch.from_numpy(images).to(self.device),
+            regions=None if masks is None else torch.from_numpy(masks).to(self.device), sampling=self.sampling,
+        )  # fmt: skip
+
+    def schedule(self) -> Schedule:
+        """Return the batches of an aligned protocol."""
+        params = self.protocol.params
+        return Schedule(
+            self.tokens, self.units, params.rounds, params.training.batch_size, self.sampling, self.secret.branch("schedule")
+        )
+
+    def run(
+        self, *, recordings: Sequence[tuple[Sequence[Tap], Path]] = (), play: tuple[str, Play] | None = None,
+        progress: Callable[[float, float], None] = lambda done, total: None,
+    ) -> Trained:  # fmt: skip
+        """Train once.
+
+        Args:
+            recordings: Messages to record, and the folder for each set of them.
+            play: A seat and how an attack takes it: given the adversary's seat and the honest party, the party that plays.
+            progress: Called with (rounds done, rounds).
+        """
+        guards: dict[str, Guard] = {}
+        parties: dict[str, Party] = {}
+        for facts in self.protocol.facts.seats:
+            seat = self.seat(facts)
+            guards[facts.id] = self.guard(seat)
+            parties[facts.id] = self.protocol.party(seat, self.task, guards[facts.id], self.holdings(facts))
+        honest = dict(parties)
+        if play is not None:
+            name, take = play
+            adversary = self.seat(self.protocol.facts.seat(name), branch="adversary", shared=False)
+            parties[name] = take(adversary, honest[name])
+        schedule = self.schedule()
+        rounds = schedule.rounds
+        recorders = [self._recorder(taps, folder, schedule) for taps, folder in recordings]
+        wanted = {r for taps, _ in recordings for r in snapshot_rounds(taps, rounds)}
+        snapshots: dict[int, dict[str, Tensors]] = {}
+
+        def after_round(round_: int) -> None:
+            progress(round_ + 1, rounds)
+            if round_ in wanted:
+                snapshots[round_] = {k: _copy(p.state()) for k, p in honest.items()}
+
+        wire = Wire(parties, self.secret.branch("wire"), recorders, self.device, after_round)
+        alarm = None
+        try:
+            self.protocol.run(wire, schedule)
+        except Alarm as raised:
+            alarm = {"detector": raised.detector, "reason": str(raised), "score": raised.score}
+        finally:
+            for recorder in recorders:
+                recorder.close()
+        claims = {k: claim for k, g in guards.items() if (claim := g.guarantee()) is not None}
+        return Trained(
+            rounds=rounds, states={k: _copy(p.state()) for k, p in honest.items()}, snapshots=snapshots,
+            public={k: _copy(g.public_state()) for k, g in guards.items()}, guarantees=claims,
+            traffic=[(*key, t.messages, t.bytes) for key, t in sorted(wire.traffic.items())], alarm=alarm,
+            own=_copy(parties[play[0]].state()) if play is not None else {},
+        )  # fmt: skip
+
+    def _recorder(self, taps: Sequence[Tap], folder: Path, schedule: Schedule) -> Recorder:
+        targets = {self.tokens[i] for i in self.attacked()}
+        return Recorder(folder, Taps(taps, targets, schedule.crossings(), schedule.rounds))
+
+    def predictor(self, states: Mapping[str, Tensors], public: Mapping[str, Tensors]) -> nn.Module:
+        """Return the deployed model, with the defenses that act at prediction under fresh randomness."""
+        guards: dict[str, Guard] = {}
+        for facts in self.protocol.facts.seats:
+            guards[facts.id] = self.guard(self.seat(facts, branch="prediction"))
+            guards[facts.id].load_public_state(public.get(facts.id, {}))
+        return self.protocol.predictor(states, self.task, guards).to(self.device).eval()
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, images: np.ndarray[Any, Any], batch: int = 16) -> Tensor:
+        """Return logits (n, 3, *spatial) on the CPU."""
+        parts = [
+            model(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(self.device)).float().cpu()
+            for i in range(0, len(images), batch)
+        ]
+        return torch.cat(parts)
+
+
+def snapshot_rounds(taps: Sequence[Tap], rounds: int) -> list[int]:
+    """Return the rounds before the last after which the taps need the parties' weights."""
+    asked = {r % rounds for tap in taps for r in (range(rounds) if tap.rounds is None else tap.rounds)}
+    return sorted(asked - {rounds - 1})
+
+
+def _copy(state: Tensors) -> dict[str, Tensor]:
+    return {k: t.detach().cpu().clone() for k, t in state.items()}
+
+
+def join(first: Cohort, second: Cohort) -> Cohort:
+    """Return the samples of two cohorts of equal modalities and shape, one after the other."""
+    return Cohort(
+        images=np.concatenate([first.images, second.images]), labels=np.concatenate([first.labels, second.labels]),
+        brain=np.concatenate([first.brain, second.brain]), samples=first.samples + second.samples,
+        modalities=first.modalities, origin=first.origin,
+    )  # fmt: skip

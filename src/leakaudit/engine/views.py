@@ -1,0 +1,314 @@
+"""Writes the folder that an attack's process is given: the recording, cut down to its threat model.
+
+Tokens are salted anew for every view, so that two attacks cannot compare notes; what the threat model does not grant is not
+written. The same folder holds two message sets: the real one, and one in which whole patients are exchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leakaudit.attacks.evidence import Target
+from leakaudit.attacks.view import save_cohort
+from leakaudit.cohorts.cohort import Cohort, Origin, Sample
+from leakaudit.engine.specs import as_json
+from leakaudit.engine.training import Training
+from leakaudit.facts import SeatFacts
+from leakaudit.scoring.controls import derange
+from leakaudit.threats import ThreatModel
+from leakaudit.wire.messages import Message
+from leakaudit.wire.recording import MessageLog, Recorder
+from leakaudit.wire.seats import Secret
+
+__all__ = ["Sources", "Truth", "ViewWriter"]
+
+REAL, SHUFFLED = "messages", "messages-shuffled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where a view's content comes from.
+
+    Attributes:
+        train: Entry folder of the training.
+        record: Entry folder of the recording, or None if the attack taps nothing.
+        candidates: Candidate patients if the threat model grants them (members and others mixed), or None.
+        outputs: Logits of the deployed model on the candidates' samples, or None.
+    """
+
+    train: Path
+    record: Path | None = None
+    candidates: Cohort | None = None
+    outputs: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What only the scorer knows: who is behind the tokens.
+
+    Attributes:
+        rows: Row among the members behind each token of kind `"sample"`.
+        candidates: Patient key behind each token of kind `"candidate"`.
+        messages: Sender behind each token of kind `"message"`.
+    """
+
+    rows: dict[str, int]
+    candidates: dict[str, str]
+    messages: dict[str, str]
+
+
+class ViewWriter:
+    """Cuts a recording down to one threat model.
+
+    Args:
+        training: The training that was recorded.
+        threat: The adversary.
+        sources: Where content comes from.
+        secret: The attack's branch of randomness; tokens are salted with it.
+    """
+
+    def __init__(self, training: Training, threat: ThreatModel, sources: Sources, secret: Secret) -> None:
+        self.training, self.threat, self.sources, self.secret = training, threat, sources, secret
+        self.facts = training.protocol.facts
+        self.seats = self.facts.played(threat.plays)
+        self._row = {token: i for i, token in enumerate(training.tokens)}
+        self._salt = secret.branch("tokens")
+        self.rows: dict[str, int] = {}
+        self.candidates: dict[str, str] = {}
+        self.senders: dict[str, str] = {}
+        self._sent: set[str] = set()
+
+    def write(self, folder: Path) -> Truth:
+        """Write the view and return who is behind its tokens."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._messages(folder / REAL, None)
+        self._messages(folder / SHUFFLED, self._exchange())
+        self._cohorts(folder)
+        own = [s / "own.safetensors" for s in (self.sources.record, self.sources.train) if s is not None]
+        for path in [p for p in own if p.exists()][:1]:
+            shutil.copyfile(path, folder / "own.safetensors")
+        data = {
+            "threat": as_json(self.threat), "facts": as_json(self.facts), "modalities": self.training.members.modalities,
+            "targets": [asdict(t) for t in self._targets()], "defenses": self._defenses(), "replicas": self._replicas(folder),
+            "protocol": {**self.training.spec["protocol"], "cohort": self.training.spec["cohort_facts"]},
+            "task": asdict(self.training.task_spec), "secret": self.secret.branch("replicas").key.hex(),
+        }  # fmt: skip
+        if "architecture" not in self.threat.knows:
+            data = {k: v for k, v in data.items() if k not in ("protocol", "task")}
+        (folder / "view.json").write_text(json.dumps(data))
+        return Truth(rows=self.rows, candidates=self.candidates, messages=self.senders)
+
+    # Tokens -------------------------------------------------------------------------------------------------------
+
+    def _sample(self, row: int, occurrence: str) -> str:
+        """Return the token of a member's row: the same in every message only if sample ids are granted."""
+        linked = "sample-ids" in self.threat.knows
+        token = self._salt.token(f"row-{row}" if linked else f"row-{row}-{occurrence}")
+        self.rows[token] = row
+        return token
+
+    def _targets(self) -> list[Target]:
+        samples = self.training.members.samples
+        attacked = set(self.training.attacked())
+        rows = sorted((t, row) for t, row in self.rows.items() if t in self._sent and row in attacked)
+        found = [Target(token=t, position=samples[row].position) for t, row in rows]
+        sizes: dict[str, int] = {}
+        if self.sources.candidates is not None:
+            for s in self.sources.candidates.samples:
+                sizes[s.patient] = sizes.get(s.patient, 0) + 1
+        found += [Target(token=t, kind="candidate", size=sizes[p]) for t, p in sorted(self.candidates.items())]
+        found += [
+            Target(token=t, kind="message", size=len(self.training.holdings(self.facts.seat(s)).tokens))
+            for t, s in sorted(self.senders.items())
+        ]
+        return found
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def _exchange(self) -> dict[int, list[int]]:
+        """Return for every member's row the rows that its messages are ascribed to in the shuffled set."""
+        attacked = self.training.attacked()
+        samples = [self.training.members.samples[i] for i in attacked]
+        if len({s.patient for s in samples}) < 2:
+            return {}
+        seed = self.secret.branch("shuffle").seed()
+        source = derange([s.patient for s in samples], [s.site for s in samples], seed, [s.position for s in samples])
+        goes: dict[int, list[int]] = {}
+        for place, other in enumerate(source.tolist()):
+            goes.setdefault(attacked[other], []).append(attacked[place])
+        return goes
+
+    def _messages(self, folder: Path, exchange: dict[int, list[int]] | None) -> None:
+        with_rows = Recorder(folder, lambda message: (None, None))
+        if self.sources.record is not None:
+            log = MessageLog(self.sources.record / "messages")
+            kept = [e for e in log.entries if self._visible(e)]
+            senders = self._sender_exchange(kept, exchange is not None)
+            for number, entry in enumerate(kept):
+                with_rows.record(self._cut(log.read(entry), number, exchange, senders))
+        for message in self._outputs(exchange is not None):
+            with_rows.record(message)
+        with_rows.close()
+
+    def _visible(self, entry: Mapping[str, Any]) -> bool:
+        ours = entry["sender"] in self.seats or entry["receiver"] in (*self.seats, *self.threat.plays)
+        return ours and entry["channel"] in self.threat.channels
+
+    def _sender_exchange(self, kept: Sequence[Mapping[str, Any]], shuffled: bool) -> dict[str, str]:
+        """Return under whose name each sender's messages without samples appear."""
+        senders = sorted({e["sender"] for e in kept if not e["samples"] and e["channel"] == "update"})
+        if not shuffled or len(senders) < 2:
+            return {s: s for s in senders}
+        return dict(zip(senders, senders[1:] + senders[:1], strict=True))
+
+    def _cut(self, message: Message, number: int, exchange: dict[int, list[int]] | None, senders: Mapping[str, str]) -> Message:
+        if not message.samples:
+            if message.channel == "update":
+                token = self._salt.token(f"message-{number}")
+                self.senders[token] = message.sender
+                return replace(message, sender=senders[message.sender], samples=())
+            return message
+        take: list[int] = []
+        tokens: list[str] = []
+        for place, name in enumerate(message.samples):
+            row = self._row[name]
+            for shown in [row] if exchange is None else exchange.get(row, []):
+                take.append(place)
+                tokens.append(self._sample(shown, f"{message.channel}-{number}"))
+        if exchange is None:
+            self._sent.update(tokens)
+        tensors = {k: t[take] for k, t in message.tensors.items()}
+        return replace(message, tensors=tensors, samples=tuple(tokens))
+
+    def _outputs(self, shuffled: bool) -> list[Message]:
+        """Return the deployed model's answers on the candidates, one message each."""
+        cohort, outputs = self.sources.candidates, self.sources.outputs
+        if cohort is None:
+            return []
+        order = self._candidate_order(cohort)
+        for patient in order:
+            self.candidates[self._salt.token(f"candidate-{patient}")] = patient
+        if outputs is None or "output" not in self.threat.channels:
+            return []
+
+        rows: dict[str, list[int]] = {}
+        for i, s in enumerate(cohort.samples):
+            rows.setdefault(s.patient, []).append(i)
+        shown = _rotation(order, rows, self.secret.branch("shuffle").seed()) if shuffled else {p: p for p in order}
+        tokens = {p: t for t, p in self.candidates.items()}
+        return [
+            Message(
+                channel="output", sender="model", receiver="outsider", round=-1, step=i,
+                tensors={"logits": torch.from_numpy(outputs[rows[shown[p]]])}, samples=(tokens[p],) * len(rows[shown[p]]),
+            )
+            for i, p in enumerate(order)
+        ]  # fmt: skip
+
+    def _candidate_order(self, cohort: Cohort) -> list[str]:
+        """Return the candidates in an order that says nothing about membership."""
+        return sorted(cohort.patients, key=lambda p: self._salt.token(f"order-{p}"))
+
+    # Cohorts, defenses, replicas ------------------------------------------------------------------------------------
+
+    def _cohorts(self, folder: Path) -> None:
+        auxiliary = self._auxiliary()
+        if auxiliary is not None:
+            save_cohort(folder / "auxiliary", _anonymous(auxiliary, self._salt))
+        held = [self.facts.seat(s) for s in self.seats if self.facts.seat(s).modalities]
+        if held:
+            save_cohort(folder / "holdings", self._holdings(held))
+        cohort = self.sources.candidates
+        if cohort is not None:
+            names = {p: t for t, p in self.candidates.items()}
+            order = self._candidate_order(cohort)
+            rows = [i for p in order for i, s in enumerate(cohort.samples) if s.patient == p]
+            samples = tuple(replace(cohort.samples[i], patient=names[cohort.samples[i].patient]) for i in rows)
+            shown = replace(cohort.take(rows), samples=samples, origin=Origin(dataset=""), canaries={}, dots={})
+            save_cohort(folder / "candidates", shown)
+
+    def _auxiliary(self) -> Cohort | None:
+        training = self.training
+        cohort = training.cohort.of_patients(training.split.auxiliary)
+        match self.threat.auxiliary:
+            case "none":
+                return None
+            case "same":
+                return cohort
+            case "shifted":
+                count = {site: sum(s.site == site for s in training.members.samples) for site in cohort.sites}
+                least = min(count, key=lambda site: (count[site], site))
+                return cohort.where(lambda s: s.site == least)
+            case "noise":
+                rng = np.random.default_rng(self.secret.branch("noise images").seed())
+                noise = rng.standard_normal(cohort.images.shape, dtype=np.float32)
+                return replace(cohort, images=noise, labels=np.zeros_like(cohort.labels))
+
+    def _holdings(self, held: Sequence[SeatFacts]) -> Cohort:
+        """Return the members' images in the modalities the played seats hold; the patient of a row is its token."""
+        modalities = [m for m in self.training.members.modalities if any(m in seat.modalities for seat in held)]
+        cohort = self.training.members.channels(modalities)
+        rows = [i for i, s in enumerate(cohort.samples) if any(seat.site in (None, s.site) for seat in held)]
+        samples = tuple(Sample(patient=self._sample(i, "holdings"), position=cohort.samples[i].position) for i in rows)
+        labels = cohort.labels[rows] if any(seat.labels for seat in held) else np.zeros_like(cohort.labels[rows])
+        return replace(cohort.take(rows), samples=samples, labels=labels, origin=Origin(dataset=""), canaries={}, dots={})
+
+    def _defenses(self) -> list[dict[str, Any]]:
+        public = ("name", "seats", "stochastic")
+        known = (*public, "target", "params", "params_target") if "defense" in self.threat.knows else public
+        return [{k: d[k] for k in known} for d in self.training.spec["defenses"]]
+
+    def _replicas(self, folder: Path) -> dict[str, Any]:
+        knows = self.threat.knows
+        entries: dict[str, Any] = {}
+        for seat in self.facts.seats:
+            links = [d for d in self.training.spec["defenses"] if seat.role in d["seats"]]
+            public = self.sources.train / f"defense-{seat.id}.safetensors"
+            entry: dict[str, Any] = {"defenses": [], "defense_state": None, "states": {}, "complete": not links}
+            if "defense" in knows or seat.id in self.seats:
+                entry["defenses"] = [{k: d[k] for k in ("target", "params_target", "params")} for d in links]
+                granted = "defense-state" in knows or seat.id in self.seats
+                if public.exists() and granted:
+                    shutil.copyfile(public, folder / public.name)
+                    entry["defense_state"] = public.name
+                entry["complete"] = granted or not public.exists()
+            if "weights" in knows or seat.id in self.seats:
+                entry["states"] = self._states(folder, seat.id)
+            entries[seat.id] = entry
+        return entries
+
+    def _states(self, folder: Path, seat: str) -> dict[str, str]:
+        last = self.facts.rounds - 1
+        found = {"-1": self.sources.train / f"state-{seat}.safetensors"}
+        found[str(last)] = found["-1"]
+        if self.sources.record is not None:
+            for path in sorted(self.sources.record.glob(f"state-{seat}@*.safetensors")):
+                found[path.stem.rpartition("@")[2]] = path
+        for path in found.values():
+            if not (folder / path.name).exists():
+                shutil.copyfile(path, folder / path.name)
+        return {round_: path.name for round_, path in found.items()}
+
+
+def _rotation(order: Sequence[str], rows: Mapping[str, Sequence[int]], seed: int) -> dict[str, str]:
+    """Return for every candidate another one whose answers it gets in the shuffled set, with as many samples."""
+    rng = np.random.default_rng(seed)
+    shown: dict[str, str] = {}
+    for size in sorted({len(r) for r in rows.values()}):
+        group = [p for p in order if len(rows[p]) == size]
+        mixed = [group[i] for i in rng.permutation(len(group))]
+        shown.update(zip(mixed, mixed[1:] + mixed[:1], strict=True))
+    return shown
+
+
+def _anonymous(cohort: Cohort, salt: Secret) -> Cohort:
+    samples = tuple(replace(s, patient=salt.token(f"auxiliary-{s.patient}")) for s in cohort.samples)
+    return replace(cohort, samples=samples, origin=Origin(dataset=""), canaries={}, dots={})

@@ -1,0 +1,150 @@
+"""`report.html` from `report.json` alone: one file, offline, without JavaScript."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from leakaudit.errors import UserError
+from leakaudit.report import glossary, pieces, views, words
+from leakaudit.report.model import Report
+from leakaudit.report.pairings import Pairing
+from leakaudit.report.plots import icon_id
+
+__all__ = ["IMAGE_BUDGET", "SECTIONS", "PageSection", "render_html"]
+
+IMAGE_BUDGET = 6_000_000
+"""Most characters of embedded images in one page; the rest stays in report.json and the page says so."""
+
+_PERCENT = re.compile(r"(?<=\d) %")
+
+_log = logging.getLogger(__name__)
+_SECTION_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class PageSection:
+    """A section of the page: anchor (also its template's name), heading and short name in the contents."""
+
+    anchor: str
+    title: str
+    short: str
+
+
+SECTIONS = tuple(
+    PageSection(*row)
+    for row in (
+        ("evidence", "Evidence for and against release", "Evidence"),
+        ("matrix", "Matrix of pairings", "Matrix"),
+        ("tradeoff", "Privacy against utility", "Privacy and utility"),
+        ("utility", "What each defense costs", "Cost of defenses"),
+        ("channels", "Leakage by channel", "Channels"),
+        ("coverage", "Coverage: channels and attack families", "Coverage"),
+        ("guarantees", "Formal guarantees", "Guarantees"),
+        ("pairings", "Pairing by pairing", "Pairings"),
+        ("failures", "Failures and alarms", "Failures"),
+        ("limits", "Limitations", "Limitations"),
+        ("extra", "Further sections by plugins", "Further sections"),
+        ("policy", "Policy: what counts as acceptable", "Policy"),
+        ("provenance", "Provenance", "Provenance"),
+        ("frameworks", "Where to find what frameworks ask for", "Frameworks"),
+        ("glossary", "Glossary", "Glossary"),
+        ("signoff", "Sign-off", "Sign-off"),
+    )
+)
+
+
+@lru_cache
+def _environment() -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("leakaudit.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    env.filters["num"] = words.number
+    env.filters["size"] = _size
+    env.globals.update(
+        icon=pieces.icon, status=pieces.status, ci=pieces.ci, value=pieces.value, defense=pieces.defense,
+        patient_values=pieces.patient_values,
+        icon_id=icon_id, measured=words.measured, plural=words.plural, not_covered=words.not_covered, strip=views.patient_strip,
+        status_words=glossary.STATUS_WORDS, channel_words=glossary.CHANNEL_WORDS, family_words=glossary.FAMILY_WORDS,
+        unit_words=glossary.UNIT_WORDS, threshold_words=glossary.THRESHOLD_WORDS, glossary=glossary.GLOSSARY,
+        frameworks=glossary.FRAMEWORKS,
+    )  # fmt: skip
+    return env
+
+
+def _size(count: float | None) -> str:
+    """Return bytes for people."""
+    if count is None:
+        return "not available"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"
+
+
+def _context(report: Report, budget: int) -> dict[str, Any]:
+    attacks, rows = views.matrix(report)
+    by_protocol: dict[str, list[tuple[int, Pairing]]] = {}
+    for i, pairing in enumerate(report.pairings):
+        by_protocol.setdefault(pairing.protocol, []).append((i, pairing))
+    groups: dict[str, list[views.MatrixRow]] = {}
+    for row in rows:
+        groups.setdefault(row.protocol, []).append(row)
+    return {
+        "report": report, "sentences": report.sentences, "attacks": attacks, "groups": groups, "by_protocol": by_protocol,
+        "counts": views.status_counts(report), "trade_offs": views.trade_offs(report), "channels": views.channel_rows(report),
+        "coverage": views.coverage_tables(report), "images": views.image_shares(report, budget),
+        "patient_max": report.threshold("patient_max"), "expand": len(report.pairings) <= 60,
+    }  # fmt: skip
+
+
+def _render_section(section: PageSection, context: dict[str, Any]) -> Markup:
+    """Return one section; one that fails is shown as failed, and the rest of the page stands."""
+    try:
+        return Markup(_environment().get_template(f"{section.anchor}.html.j2").render(context))
+    except _SECTION_ERRORS as error:
+        _log.exception("section %s of the report failed", section.anchor)
+        return Markup(_environment().get_template("failed.html.j2").render(kind=type(error).__name__))
+
+
+def _shareable(report: Report, restricted: bool) -> Report:
+    if not report.contains_patient_images or restricted or report.data.synthetic or report.data.public:
+        return report
+    return report.model_copy(update={"pairings": [p.model_copy(update={"images": []}) for p in report.pairings]})
+
+
+def render_html(report: Report, *, restricted: bool = False, image_budget: int = IMAGE_BUDGET) -> str:
+    """Return the page.
+
+    Args:
+        report: The report; its sentences are generated where they are missing.
+        restricted: Show images of real patients that the run was asked for by a flag. The page is then watermarked and belongs
+            into a directory that only its owner can read.
+        image_budget: Most characters of embedded images.
+
+    Raises:
+        UserError: A restricted page is asked for and the report holds no images of real patients.
+    """
+    if restricted and not report.contains_patient_images:
+        raise UserError("This report holds no images of real patients, so there is no restricted page to write.")
+    report = _shareable(report, restricted)
+    if report.sentences is None:
+        report = words.with_sentences(report)
+    context = _context(report, image_budget)
+    shown = [s for s in SECTIONS if s.anchor != "extra" or report.sections]
+    css = (resources.files("leakaudit.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    bodies = [(section, _render_section(section, context)) for section in shown]
+    page = _environment().get_template("page.html.j2")
+    text = page.render(context, sections=bodies, css=Markup(css), restricted=restricted)
+    # A number and its unit stay on one line.
+    return _PERCENT.sub("\u00a0%", text)

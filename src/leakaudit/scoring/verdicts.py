@@ -1,0 +1,185 @@
+"""The verdict of one pairing: N/A, ERROR, FAIL, REVIEW or PASS, the first that matches, with its reasons."""
+
+from __future__ import annotations
+
+import math
+
+from leakaudit.scoring.controls import ControlResult
+from leakaudit.scoring.policy import Policy
+from leakaudit.scoring.rates import clopper_pearson, patients_for_rate, tail_bound
+from leakaudit.scoring.results import EndpointResult, PairingResult, Verdict
+
+__all__ = ["limit_of", "pairing_verdict", "patients_needed"]
+
+FEW = 5
+"""Below this many patients there are values only."""
+SOME = 10
+"""Below this many patients an interval is indicative: the mean cannot FAIL, the tail can."""
+WORSE_THAN_GUESSING = -0.05
+
+PASS_WORDS = "These attacks, on these patients, stayed below the limit. A stronger attack may not."
+REVIEW_WORDS = "REVIEW is not a mild PASS: the evidence cannot decide."
+
+
+def limit_of(endpoint: EndpointResult, policy: Policy) -> float:
+    """Return the limit of an endpoint: leakage_max, or membership_max for membership and epsilon."""
+    return policy.leakage_max.value if endpoint.kind == "leakage" else policy.membership_max.value
+
+
+def patients_needed(policy: Policy) -> int:
+    """Return the fewest patients for PASS: min_patients, or more where tail_share asks for it."""
+    return max(math.ceil(policy.min_patients.value), patients_for_rate(policy.tail_share.value))
+
+
+def pairing_verdict(pairing: PairingResult, policy: Policy) -> Verdict:
+    """Judge one pairing. The result depends neither on the order of patients nor on that of endpoints.
+
+    Args:
+        pairing: Its numbers.
+        policy: Limits.
+
+    Returns:
+        The first that matches: N/A, ERROR, (undefended: control), FAIL, REVIEW, PASS.
+    """
+    if pairing.not_applicable is not None:
+        return Verdict(status="N/A", reasons=(pairing.not_applicable,))
+    endpoints = sorted(pairing.endpoints, key=lambda e: (e.name, e.channel))
+    if errors := _errors(pairing, endpoints):
+        return Verdict(status="ERROR", reasons=tuple(errors))
+    if pairing.undefended:
+        return Verdict(status="control", reasons=("Without defense: this pairing is a control, never a gate.",))
+    covers = frozenset((e.channel, e.family) for e in endpoints if pairing.adaptive and e.controlled)
+    failures = [reason for e in endpoints for reason in _failures(e, policy)]
+    if pairing.claim is not None and pairing.claim.outcome == "REFUTED":
+        claim = pairing.claim
+        failures.append(
+            f"The claim of epsilon {claim.claimed:g} for {claim.covers} is refuted: at least {claim.bound:.2f} was shown."
+        )
+    if failures:
+        return Verdict(status="FAIL", reasons=tuple(failures), covers=covers)
+    doubts = _doubts(pairing, endpoints, policy)
+    if doubts:
+        return Verdict(status="REVIEW", reasons=(*doubts, REVIEW_WORDS), covers=covers)
+    worst = tuple(_worst_words(e) for e in endpoints if e.per_patient)
+    return Verdict(status="PASS", reasons=(PASS_WORDS, *worst), covers=covers)
+
+
+def _errors(pairing: PairingResult, endpoints: list[EndpointResult]) -> list[str]:
+    if pairing.error is not None:
+        return [pairing.error]
+    if not endpoints and pairing.claim is None:
+        return ["The attack returned no evidence that could be scored."]
+    reasons = []
+    for e in endpoints:
+        numbers = (e.value, e.fail_low, e.pass_high, *e.per_patient)
+        if e.interval is not None:
+            numbers += (e.interval.low, e.interval.high)
+        unbounded = e.kind == "epsilon"
+        if any(math.isnan(x) or (math.isinf(x) and not unbounded) for x in numbers if x is not None):
+            reasons.append(f"{_title(e)}: a score is NaN or infinite.")
+        elif e.resolvable and e.value is None:
+            reasons.append(f"{_title(e)}: the leakage is missing.")
+        if e.kind == "leakage" and e.resolvable and len(e.per_patient) != e.patients:
+            reasons.append(f"{_title(e)}: {len(e.per_patient)} patient values for {e.patients} patients; nobody may be missing.")
+        if e.negative is not None and not e.negative.passed:
+            reasons.append(
+                f"{_title(e)}: the attack finds {e.negative.value:.3f} in shuffled messages "
+                f"(99.9 % lower bound {e.negative.low:.3f}), where nothing can be found. The audit itself leaks or is wrong."
+            )
+        if not e.controlled and e.planted is not None and not e.planted.passed:
+            reasons.append(f"{_title(e)}: attack broken. It finds only {e.planted.value:.3f} of a leak planted on purpose.")
+    return reasons
+
+
+def _failures(e: EndpointResult, policy: Policy) -> list[str]:
+    reasons, limit = [], limit_of(e, policy)
+    if e.patients >= SOME and e.fail_low is not None and e.fail_low > limit:
+        shown = "" if e.value is None else f" {e.value:.3f}"
+        reasons.append(
+            f"{_title(e)}: leakage{shown} is above the limit {limit:g}; even its lower bound, corrected for the number of "
+            f"endpoints, is {e.fail_low:.3f}."
+        )
+    above = _above(e, policy)
+    if len(e.per_patient) >= FEW and above:
+        low = clopper_pearson(above, len(e.per_patient)).low
+        if low > policy.tail_fail.value:
+            reasons.append(
+                f"{_title(e)}: {above} of {len(e.per_patient)} patients are above {policy.patient_max.value:g}; at least "
+                f"{100 * low:.0f} % of such patients must be, where {100 * policy.tail_fail.value:g} % are allowed."
+            )
+    return reasons
+
+
+def _doubts(pairing: PairingResult, endpoints: list[EndpointResult], policy: Policy) -> list[str]:
+    reasons = []
+    if not pairing.adaptive:
+        reasons.append("The attack was not adaptive: the log shows no use of the defense's replica. Not evaluated.")
+    if not pairing.converged:
+        reasons.append("Training or attack did not converge: a longer one may leak more.")
+    if pairing.claim is not None and pairing.claim.outcome == "UNTESTABLE":
+        reasons.append(
+            f"The claim of epsilon {pairing.claim.claimed:g} is untestable here. Epsilon covers {pairing.claim.covers} only; "
+            f"the audit could have shown at most epsilon = {pairing.claim.ceiling:.2f}."
+        )
+    gates = [e for e in endpoints if e.kind != "epsilon"]
+    if not gates:
+        reasons.append("An empirical epsilon can refute a claim, never pass one.")
+    for e in gates:
+        reasons += [f"{_title(e)}: {reason}" for reason in _endpoint_doubts(e, policy)]
+    return reasons
+
+
+def _endpoint_doubts(e: EndpointResult, policy: Policy) -> list[str]:
+    limit, reasons = limit_of(e, policy), []
+    if not e.resolvable:
+        reasons.append("the metric cannot resolve: full recovery scores hardly better than chance.")
+    if not e.controlled:
+        reasons.append(_control_words(e.positive, e.planted, policy))
+    if e.negative is None:
+        reasons.append("no control with shuffled messages was run.")
+    if e.patients < FEW:
+        reasons.append(f"{e.patients} patients give values only; no interval can be trusted below {FEW}.")
+    elif e.patients < patients_needed(policy):
+        word = " The interval is indicative." if e.patients < SOME else ""
+        reasons.append(f"{e.patients} patients are too few to pass; {patients_needed(policy)} are needed.{word}")
+    if e.repeats < policy.min_repeats.value:
+        count = "One training run" if e.repeats == 1 else f"{e.repeats} training runs"
+        reasons.append(f"{count}: another may leak more. {policy.min_repeats.value:g} are needed to pass.")
+    if e.pass_high is None and e.resolvable:
+        reasons.append("there is no upper bound.")
+    elif e.pass_high is not None and e.pass_high > limit:
+        reasons.append(f"the upper bound {e.pass_high:.3f} is above the limit {limit:g}.")
+    elif e.interval is not None and e.interval.high < WORSE_THAN_GUESSING:
+        reasons.append(f"worse than guessing (upper bound {e.interval.high:.3f}): the attack is not adapted.")
+    if above := _above(e, policy):
+        reasons.append(f"{above} of {len(e.per_patient)} patients are above {policy.patient_max.value:g}. {_worst_words(e)}")
+    if not e.stable:
+        reasons.append("unstable: attack seeds differ by more than the limit.")
+    if e.confounded:
+        reasons.append("confounded: site, scanner or intensity alone tell members apart.")
+    return reasons
+
+
+def _control_words(positive: ControlResult | None, planted: ControlResult | None, policy: Policy) -> str:
+    if positive is None:
+        return "the attack was not run without defense, so its failure means nothing."
+    recovered = f"the attack recovered {positive.value:.3f} undefended (lower bound {positive.low:.3f})"
+    if planted is not None and planted.passed:
+        return f"{recovered}: nothing recovered; this run cannot tell a safe channel from a weak attack."
+    return f"{recovered}; below {policy.control_factor.value:g} times the limit its failure means nothing."
+
+
+def _above(e: EndpointResult, policy: Policy) -> int:
+    return sum(value > policy.patient_max.value for value in e.per_patient)
+
+
+def _worst_words(e: EndpointResult) -> str:
+    n = len(e.per_patient)
+    return (
+        f"Mean {math.fsum(e.per_patient) / n:.3f}; worst of {n} was {max(e.per_patient):.3f}; "
+        f"up to {100 * tail_bound(n):.0f} % of such patients may be worse."
+    )
+
+
+def _title(e: EndpointResult) -> str:
+    return f"{e.name} ({e.channel})"

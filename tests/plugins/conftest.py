@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
+
+from installed_plugins import site, toys
+
+__all__ = ["site", "toys"]
