@@ -191,6 +191,14 @@ def test_guarantee_names_what_it_does_not_cover(page):
     assert "a whole hospital" in statement
 
 
+def test_long_lists_of_evidence_fold_and_lose_nothing(factory):
+    report = factory.make_report(500)
+    text = render_html(report)
+    assert f"<summary>{len(report.sentences.against_release) - 10} more</summary>" in text
+    section = text[text.index('id="evidence"') : text.index('id="matrix"')]
+    assert section.count("<li>") == len(report.sentences.against_release) + len(report.sentences.for_release)
+
+
 def test_no_claim_that_is_not_ours_to_make(page):
     text = page.lower()
     for word in ("anonymous", "compliant", "complies", "certified", "conforms"):

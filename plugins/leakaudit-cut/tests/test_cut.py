@@ -145,9 +145,7 @@ def test_needs_name_the_seats_or_say_why_not() -> None:
     split, u_shaped = SplitParams().facts(COHORT), SplitParams(labels="u-shaped").facts(COHORT)
     needs = DropoutParams().needs(split)
     assert needs == Needs(seats=("client",), channels=("activation",))
-    assert DropoutParams(roles=["client", "server"]).needs(u_shaped) == Needs(
-        seats=("client", "server"), channels=("activation",)
-    )
+    assert DropoutParams(roles=["client", "server"]).needs(u_shaped) == Needs(seats=("client", "server"), channels=("activation",))
     for facts, params, word in [
         (FederatedParams().facts(COHORT), DropoutParams(), "federated"),
         (CentralizedParams().facts(COHORT), GaussianNoiseParams(), "centralized"),

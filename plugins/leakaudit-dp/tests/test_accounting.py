@@ -60,7 +60,7 @@ def test_more_steps_cost_more_and_none_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "epsilon", "rate"), [("rdp", 8.0, 0.2), ("rdp", 0.5, 1.0), ("rdp", 1000.0, 1.0), ("prv", 3.0, 0.2)]
+    ("kind", "epsilon", "rate"), [("rdp", 8.0, 0.01), ("rdp", 0.5, 1.0), ("rdp", 1000.0, 1.0), ("prv", 3.0, 1.0)]
 )
 def test_the_noise_for_an_epsilon_keeps_it_without_waste(kind: str, epsilon: float, rate: float) -> None:
     noise = noise_for(kind, epsilon=epsilon, rate=rate, steps=60, delta=1e-5)
@@ -76,6 +76,14 @@ def test_an_epsilon_without_a_number_of_steps_is_refused() -> None:
 def test_an_epsilon_that_no_noise_reaches_is_refused() -> None:
     with pytest.raises(UserError, match="raise target_epsilon"):
         noise_for("rdp", epsilon=1e-9, rate=1.0, steps=10_000, delta=1e-5)
+
+
+def test_the_numerical_accountant_refuses_what_it_cannot_compute() -> None:
+    """Far above its limit it would ask for gigabytes of memory."""
+    with pytest.raises(UserError, match=r"up to 20.*accountant: rdp"):
+        spent("prv", noise=0.05, rate=0.3, steps=600, delta=1e-5)
+    with pytest.raises(UserError, match="up to 20"):
+        noise_for("prv", epsilon=1000.0, rate=0.3, steps=600, delta=1e-5)
 
 
 def test_the_accountant_is_named_with_its_version() -> None:

@@ -50,6 +50,7 @@ class Training:
     kind: str = "poisson"
     seed: int = 0
     alter: object = None
+    precision: str = "float32"
     guards: dict[str, Defense] = field(default_factory=dict)
     parties: dict[str, object] = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ class Training:
                 tokens=tuple(self.tokens[i] for i in rows), units=units[rows], sampling=self.sampling,
                 images=images[rows][:, index] if index else None, regions=regions[rows] if facts.labels else None,
             )  # fmt: skip
-            seat = Seat(facts, self.secret.branch(facts.id), shared=self.secret.branch("shared"))
+            seat = Seat(facts, self.secret.branch(facts.id), shared=self.secret.branch("shared"), precision=self.precision)
             guarded = facts.role in ("client", "site", "trainer")
             self.guards[facts.id] = self.guard(seat) if guarded else Chain([], seat)
             self.parties[facts.id] = self.protocol.party(seat, self.task, self.guards[facts.id], holds)
@@ -131,6 +132,14 @@ def test_every_protocol_trains_and_counts_all_its_steps(name: str, unit: str) ->
         for key, value in party.state().items():
             assert torch.isfinite(value).all()
             assert not torch.equal(value, before[key])  # everybody learned, under names without a wrapper's prefix
+
+
+def test_mixed_precision_trains_near_full_precision() -> None:
+    quiet = dp(noise_multiplier=1e-6)
+    full, mixed = (Training(protocols(1)["split"], quiet, precision=p).run() for p in ("float32", "mixed"))
+    for key, value in mixed.parties["client-0"].state().items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, full.parties["client-0"].state()[key], atol=0.05, rtol=0.0)
 
 
 def test_some_of_these_trainings_have_empty_batches() -> None:
@@ -217,7 +226,8 @@ def test_a_learning_server_breaks_the_condition_of_a_split_client_s_claim() -> N
 def test_target_epsilon_is_kept_at_every_seat() -> None:
     wanted = dp(noise_multiplier=None, target_epsilon=5.0, conditional_claim=True)
     full = {"network": NETWORK, "training": TrainingParams(batch_size=ROWS), "rounds": 2, "clients": CLIENTS}  # rate 1: quick
-    for protocol in (protocols(1)["federated"], Split(SplitParams(**full), COHORT), Centralized(CentralizedParams(**full), COHORT)):
+    federated = Federated(FederatedParams(**full, local_steps=3), COHORT)
+    for protocol in (federated, Split(SplitParams(**full), COHORT), Centralized(CentralizedParams(**full), COHORT)):
         training = Training(protocol, wanted).run()
         claims = [g.guarantee() for g in training.guards.values() if isinstance(g, DpSgd)]
         assert all(4.9 <= claim.epsilon <= 5.0 for claim in claims), protocol
@@ -227,9 +237,9 @@ def test_the_training_does_not_depend_on_the_global_seed() -> None:
     digests = set()
     for seed in (1, 2):
         torch.manual_seed(seed)
-        digests.add(Training(protocols()["federated"], dp()).run().digest())
+        digests.add(Training(protocols(1)["federated"], dp()).run().digest())
     assert len(digests) == 1
-    assert Training(protocols()["federated"], dp(), seed=8).run().digest() not in digests
+    assert Training(protocols(1)["federated"], dp(), seed=8).run().digest() not in digests
 
 
 def test_a_chain_with_dropout_trains_the_same_in_both_orders() -> None:
@@ -321,3 +331,9 @@ def test_the_plugin_describes_itself_without_torch() -> None:
     assert "DP of" in info.claim
     code = "import sys, leakaudit_dp.plugin as p; list(p.leakaudit_defenses()); assert not {'torch', 'opacus'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.slow  # a fresh process that imports torch and Opacus
+def test_importing_opacus_leaves_the_root_logger_alone() -> None:
+    code = "import logging, leakaudit_dp.defense; assert not logging.root.handlers"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

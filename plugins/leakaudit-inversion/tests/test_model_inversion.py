@@ -16,7 +16,7 @@ import torch
 from leakaudit_inversion.attack import ModelInversion
 from leakaudit_inversion.params import ModelInversionParams
 
-from leakaudit.attacks import Images
+from leakaudit.attacks import Evidence, Images
 from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.protocols.params import CentralizedParams, SplitParams
@@ -32,9 +32,9 @@ def attack(**params: Any) -> ModelInversion:
     return ModelInversion(ModelInversionParams.model_validate({**FAST, **params}), seat)
 
 
-def correlation(images: dict[str, np.ndarray] | Images, world: Any, channel: int = 0) -> float:
+def correlation(images: dict[str, np.ndarray] | Evidence, world: Any, channel: int = 0) -> float:
     """Mean over targets of the correlation inside the brain."""
-    guesses = dict(zip(images.about, images.images, strict=True)) if isinstance(images, Images) else images
+    guesses = images if isinstance(images, dict) else dict(zip(images.about, images.array, strict=True))
     values = []
     for token, guess in guesses.items():
         brain = world.brain[token]

@@ -21,7 +21,7 @@ from leakaudit.attacks import Scores, View
 from leakaudit.attacks.view import save_cohort
 from leakaudit.cohorts import Cohort, Origin, Sample, regions
 from leakaudit.facts import CohortFacts, Flow, ProtocolFacts, SeatFacts
-from leakaudit.models import load_task
+from leakaudit.models import TaskSpec, load_task
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.threats import NotApplicable, Requires
 from leakaudit.wire import Message, Recorder, Seat, Secret
@@ -97,23 +97,17 @@ def overfit() -> tuple[Cohort, torch.Tensor, set[str]]:
     spec = _task_spec()
     torch.manual_seed(0)
     with torch.random.fork_rng():
-        task = load_task(_spec(spec))
+        task = load_task(TaskSpec(**spec))
         network = task.build()
         rows = [i for i, s in enumerate(cohort.samples) if s.patient in members]
         x, y = torch.from_numpy(cohort.images), torch.from_numpy(regions(cohort.labels))
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-        for _ in range(100):
+        for _ in range(60):
             optimizer.zero_grad()
             task.loss(network(x[rows]), y[rows]).mean().backward()
             optimizer.step()
         with torch.no_grad():
             return cohort, network(x), members
-
-
-def _spec(data: dict[str, Any]) -> Any:
-    from leakaudit.models import TaskSpec
-
-    return TaskSpec(**data)
 
 
 @pytest.mark.parametrize("signal", ["cross-entropy", "dice", "task"])

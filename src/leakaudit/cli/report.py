@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,8 @@ class Format(StrEnum):
 
     html = "html"
     json = "json"
+    junit = "junit"
+    csv = "csv"
 
 
 def report(
@@ -25,13 +27,11 @@ def report(
     formats: Annotated[
         list[Format] | None, typer.Option("--format", help="What to write; may be given twice. By default html.")
     ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Judge by these thresholds instead of the recipe's.")
-    ] = None,
+    policy: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge by these thresholds instead of the recipe's.")] = None,
 ) -> None:
     """Render the report of a run again and print the files written."""
     from leakaudit.engine import api
 
-    chosen = tuple(dict.fromkeys(form.value for form in formats or [Format.html]))
+    chosen: tuple[Any, ...] = tuple(dict.fromkeys(form.value for form in formats or [Format.html]))
     for path in api.render(out, chosen, policy):
         typer.echo(str(path))

@@ -23,8 +23,8 @@ from leakaudit.errors import UserError
 from leakaudit.plugins.manager import get_manager
 from leakaudit.plugins.targets import import_target
 from leakaudit.recipes.resolved import ResolvedRecipe
+from leakaudit.report.files import FILE_NAMES, Format, read_report, write_report
 from leakaudit.report.model import Report
-from leakaudit.report.render import render_html
 from leakaudit.scoring.policy import Policy
 
 __all__ = ["PlanView", "RunResult", "cache_info", "cache_prune", "plan", "render", "run"]
@@ -184,41 +184,26 @@ def _salt(store: RunStore) -> bytes:
 
 
 def _write(report: Report, out: Path) -> RunResult:
-    json_path, html_path = out / "report.json", out / "report.html"
-    json_path.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    html_path.write_text(render_html(report), encoding="utf-8")
+    write_report(report, out)
     get_manager().notify("leakaudit_run_finished", status=report.verdict.status)
     verdict = report.verdict
     sentence = report.sentences.verdict.removeprefix(f"{verdict.status}: ") if report.sentences is not None else ""
     return RunResult(
-        status=verdict.status, exit_code=verdict.exit_code, sentence=sentence, report_json=json_path, report_html=html_path
-    )
+        status=verdict.status, exit_code=verdict.exit_code, sentence=sentence, report_json=out / FILE_NAMES["json"],
+        report_html=out / FILE_NAMES["html"],
+    )  # fmt: skip
 
 
-def render(out: Path, formats: Sequence[str] = ("html",), policy: Path | None = None) -> list[Path]:
+def render(out: Path, formats: Sequence[Format] = ("html",), policy: Path | None = None) -> list[Path]:
     """Render the report of a run again; with another policy, judge the stored evidence by it first.
 
     Raises:
         UserError: There is no finished run in `out`, or the policy is invalid.
     """
-    path = out / "report.json"
-    if not path.exists():
-        raise UserError(f"{out}: there is no report.json here. Give the folder of a finished run (--out of leakaudit run).")
-    try:
-        report = Report.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path.name} in {out} is not a report of this version of leakaudit: {error}") from error
-    if policy is not None:
-        report = _rejudge(out, policy)
-    written = []
-    for form in dict.fromkeys(formats):
-        target = out / f"report.{form}"
-        target.write_text(_RENDERERS[form](report), encoding="utf-8")
-        written.append(target)
-    return written
-
-
-_RENDERERS = {"html": render_html, "json": lambda report: report.model_dump_json(indent=1) + "\n"}
+    report = read_report(out) if policy is None else _rejudge(out, policy)
+    # Judged anew, the data changes too: a page must never disagree with the JSON beside it.
+    chosen = tuple(dict.fromkeys((*formats, *(("json", "html") if policy is not None else ()))))
+    return write_report(report, out, formats=chosen)
 
 
 def _rejudge(out: Path, policy: Path) -> Report:

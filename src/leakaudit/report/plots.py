@@ -124,7 +124,8 @@ def _grid(x: _Axis, y: _Axis) -> list[str]:
 
 def _rule(kind: str, label: str, x1: float, y1: float, x2: float, y2: float) -> str:
     where = f'x="{x2 - 4}" y="{y1 + 14}" text-anchor="end"' if y1 == y2 else f'x="{x1 + 4}" y="{y2 + 11}"'
-    return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/><text class="rule-label {kind}" {where}>{escape(label)}</text>'
+    line = f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
+    return line + f'<text class="rule-label {kind}" {where}>{escape(label)}</text>'
 
 
 def _mark(point: Point, x: _Axis, y: _Axis, label: tuple[float, float, str]) -> str:
@@ -197,7 +198,6 @@ def strip(values: Sequence[float], *, title: str, low: float, high: float, mean:
     labels = "".join(
         f'<text class="tick" x="{axis.at(t):g}" y="50" text-anchor="middle">{number(t)}</text>' for t in ticks(low, high, 5)
     )
-    return Markup(
-        f'<svg class="strip" viewBox="0 0 400 56" role="img" aria-label="{escape(title)}">'
-        f'{rules}<path class="base" d="M8 36H392"/><path class="dots" d="{dots}"/><path class="mean" d="M{axis.at(mean):g} 6V34"/>{labels}</svg>'
-    )
+    dots_path = f'<path class="dots" d="{dots}"/><path class="mean" d="M{axis.at(mean):g} 6V34"/>'
+    head = f'<svg class="strip" viewBox="0 0 400 56" role="img" aria-label="{escape(title)}">'
+    return Markup(f'{head}{rules}<path class="base" d="M8 36H392"/>{dots_path}{labels}</svg>')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -22,8 +21,6 @@ __all__ = ["IMAGE_BUDGET", "SECTIONS", "PageSection", "render_html"]
 
 IMAGE_BUDGET = 6_000_000
 """Most characters of embedded images in one page; the rest stays in report.json and the page says so."""
-
-_PERCENT = re.compile(r"(?<=\d) %")
 
 _log = logging.getLogger(__name__)
 _SECTION_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -147,4 +144,4 @@ def render_html(report: Report, *, restricted: bool = False, image_budget: int =
     page = _environment().get_template("page.html.j2")
     text = page.render(context, sections=bodies, css=Markup(css), restricted=restricted)
     # A number and its unit stay on one line.
-    return _PERCENT.sub("\u00a0%", text)
+    return text.replace(" %", "\u00a0%")

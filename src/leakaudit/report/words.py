@@ -172,14 +172,14 @@ def _defense_line(baseline: Baseline) -> str:
 
 
 def _against(report: Report) -> list[str]:
-    lines = [_defense_line(b) for b in report.baselines if b.status in ("FAIL", "ERROR", "REVIEW")]
-    costly = [b for b in report.baselines if b.status == "PASS" and b.utility.status != "PASS"]
-    lines += [_defense_line(b) for b in costly]
+    lines = []
     if report.errors:
         lines.append(f"{plural(len(report.errors), 'cell')} failed; see Failures.")
     if report.not_attacked:
         lines.append(f"{plural(len(report.not_attacked), 'gap')} in what was attacked. Nothing is known about these channels.")
-    return lines
+    for status in ("FAIL", "ERROR", "REVIEW"):
+        lines += [_defense_line(b) for b in report.baselines if b.status == status]
+    return lines + [_defense_line(b) for b in report.baselines if b.status == "PASS" and b.utility.status != "PASS"]
 
 
 def with_sentences(report: Report) -> Report:

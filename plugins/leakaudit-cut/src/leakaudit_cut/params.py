@@ -52,8 +52,7 @@ class GaussianNoiseParams(CutParams):
     sigma: float = Field(1.0, ge=0, description="Noise level, in units that `scale` says. 0 adds no noise.")
     scale: Literal["relative", "absolute"] = Field(
         "relative",
-        description='"relative": sigma times the standard deviation of the level in the current message; "absolute": sigma '
-        "itself.",
+        description='"relative": sigma times the standard deviation of the level in the current message; "absolute": sigma itself.',
     )
     clip: float | None = Field(
         None,

@@ -12,11 +12,8 @@ import functools
 import warnings
 from collections.abc import Iterator
 
-import opacus
-from opacus.accountants import RDPAccountant, create_accountant
-from opacus.accountants.utils import get_noise_multiplier
-
 from leakaudit.errors import UserError
+from leakaudit_dp.library import VERSION, RDPAccountant, create_accountant, get_noise_multiplier
 
 __all__ = ["accountant_name", "conversion", "noise_for", "spent"]
 
@@ -24,6 +21,9 @@ _ORDERS: list[float] = [*RDPAccountant.DEFAULT_ALPHAS, *range(64, 257, 8)]
 """Renyi orders: those of Opacus, and higher ones that strong noise needs."""
 
 _PRV_ERROR = 0.01
+_PRV_LIMIT = 20.0
+"""Epsilon above which the numerical accountant needs gigabytes, then fails."""
+
 _CONVERSIONS = {
     "rdp": "Renyi DP to (epsilon, delta) by Balle et al. 2020, theorem 21, best of orders 1.1 to 256",
     "prv": f"upper end of the numerical composition, error at most {_PRV_ERROR} in epsilon",
@@ -32,7 +32,7 @@ _CONVERSIONS = {
 
 def accountant_name(kind: str) -> str:
     """Return the accountant's name with the version of its library."""
-    return f"{kind.upper()} accountant of Opacus {opacus.__version__}"
+    return f"{kind.upper()} accountant of Opacus {VERSION}"
 
 
 def conversion(kind: str) -> str:
@@ -45,6 +45,7 @@ def _without_hints() -> Iterator[None]:
     with warnings.catch_warnings():
         # At the ends of the orders the bound is loose but true; a reader could do nothing about it.
         warnings.filterwarnings("ignore", message="Optimal order is the")
+        warnings.filterwarnings("ignore", message="divide by zero encountered in log")  # of the prv accountant at rate 1
         yield
 
 
@@ -62,9 +63,14 @@ def spent(kind: str, *, noise: float, rate: float, steps: int, delta: float) -> 
         rate: Sampling rate of a unit, in (0, 1].
         steps: Steps, over all rounds.
         delta: Failure probability, in (0, 1).
+
+    Raises:
+        UserError: Epsilon is beyond what `"prv"` can compute.
     """
     if steps == 0:
         return 0.0
+    if kind == "prv":
+        _keep_within_prv(spent("rdp", noise=noise, rate=rate, steps=steps, delta=delta))
     accountant = create_accountant(mechanism=kind)
     accountant.history = [(noise, rate, steps)]
     with _without_hints():
@@ -76,8 +82,10 @@ def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: floa
     """Return the least noise multiplier (to about 0.01 in epsilon) whose `steps` steps cost at most `epsilon`.
 
     Raises:
-        UserError: No noise gets that low, or the number of steps is unknown.
+        UserError: No noise gets that low, the number of steps is unknown, or epsilon is beyond `"prv"`.
     """
+    if kind == "prv":
+        _keep_within_prv(epsilon)
     if steps < 1:
         raise UserError(
             "dp-sgd was given target_epsilon, but this protocol does not say in advance how many steps it takes; "
@@ -92,3 +100,11 @@ def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: floa
             f"dp-sgd cannot reach epsilon {epsilon:g} at delta {delta:g} in {steps} steps with sampling rate {rate:.3g} "
             f"({error}); raise target_epsilon or take fewer steps."
         ) from error
+
+
+def _keep_within_prv(epsilon: float) -> None:
+    if epsilon > _PRV_LIMIT:
+        raise UserError(
+            f"dp-sgd: the prv accountant computes epsilons up to {_PRV_LIMIT:g}, and this training is at about {epsilon:.3g}; "
+            "use accountant: rdp, more noise or fewer steps."
+        )

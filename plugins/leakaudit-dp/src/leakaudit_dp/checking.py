@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 from leakaudit.errors import UserError
+from leakaudit_dp.library import GradSampleModule, ModuleValidator
 
 __all__ = ["check", "mend"]
 

@@ -6,13 +6,13 @@ import warnings
 from dataclasses import dataclass, replace
 
 import torch
-from opacus import GradSampleModule
 
 from leakaudit.defenses import Defense, Guarantee, Local
 from leakaudit.errors import UserError
 from leakaudit.threats import Channel
 from leakaudit_dp.accounting import accountant_name, conversion, noise_for, spent
 from leakaudit_dp.checking import check, mend
+from leakaudit_dp.library import GradSampleModule
 from leakaudit_dp.optimizer import UnitOptimizer
 from leakaudit_dp.params import DpSgdParams
 
@@ -56,7 +56,8 @@ class DpSgd(Defense[DpSgdParams]):
         """Return the training with per-unit clipping and noise.
 
         Raises:
-            UserError: The network or the sampling does not allow it; the message says which layer or setting.
+            UserError: The network, the sampling or the accountant does not allow it; the message says which layer or
+                setting.
         """
         self._check_setting(local)
         for name in mend(local.module):
@@ -65,6 +66,8 @@ class DpSgd(Defense[DpSgdParams]):
         warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
         check(local.module, local.shape)
         noise = self._noise(local)
+        # Asked now, so that an accountant that cannot answer stops the training before it begins.
+        spent(self.params.accountant, noise=noise, rate=local.rate, steps=local.steps, delta=self.params.delta)
         # Hooks, never Opacus' ghost clipping: in split learning the gradient comes from the server, no loss of ours runs
         # backward, and ghost clipping then clips nothing without saying so.
         module = GradSampleModule(local.module, loss_reduction="mean", strict=True)

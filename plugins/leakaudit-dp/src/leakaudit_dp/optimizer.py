@@ -6,11 +6,10 @@ import logging
 from typing import Any
 
 import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from leakaudit.defenses import Local
+from leakaudit_dp.library import DPOptimizer, GradSampleModule
 
 __all__ = ["UnitOptimizer"]
 

@@ -15,6 +15,8 @@ __all__ = ["Decoder"]
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _DIRECT = 8
 """Channels that the last layer reads at full resolution; each costs as much as four at half of it."""
+_WIDEST = 4
+"""Blocks grow no wider than this many times the width; coarse ones are cheap, and have more to undo."""
 
 
 def _conv(dims: int, inside: int, outside: int, *, kernel: int = 3) -> nn.Module:
@@ -54,7 +56,7 @@ class Decoder(nn.Module):
             and their mean and standard deviation per channel become the fixed standardization of each input.
         shape: Spatial shape of the images.
         outputs: Number of modalities to reconstruct.
-        width: Channels of the residual blocks.
+        width: Channels of the residual blocks at half the image's resolution; twice as many a level below, up to four times.
         blocks: Residual blocks of each stage.
 
     Raises:
@@ -70,18 +72,19 @@ class Decoder(nn.Module):
         factors = [_factor(name, z, shape) for name, z in examples.items()]
         self._stages = [2**i for i in range(round(math.log2(max(2, *factors))), 0, -1)]
         self._at = {s: [i for i, f in enumerate(factors) if max(f, 2) == s] for s in self._stages}
+        widths = {s: width * min(s // 2, _WIDEST) for s in self._stages}
         self._full = [i for i, f in enumerate(factors) if f == 1]
         self.stems, self.refine = nn.ModuleDict(), nn.ModuleDict()
-        for i, (name, z) in enumerate(examples.items()):
+        for i, z in enumerate(examples.values()):
             axes = (0, *range(2, z.ndim))
             self.register_buffer(f"mean{i}", z.mean(axes, keepdim=True))
             self.register_buffer(f"scale{i}", z.std(axes, keepdim=True, correction=0).clamp_min(1e-3))
-            channels = z.shape[1]
+            arriving, joined = z.shape[1], widths[max(factors[i], 2)]
             halving = factors[i] == 1
-            self.stems[str(i)] = _CONV[dims](channels, width, 2, stride=2) if halving else _conv(dims, channels, width)
+            self.stems[str(i)] = _CONV[dims](arriving, joined, 2, stride=2) if halving else _conv(dims, arriving, joined)
         for s in self._stages:
-            self.refine[str(s)] = nn.Sequential(*(_Residual(dims, width) for _ in range(blocks)))
-        self.up = nn.ModuleDict({str(s): _conv(dims, width, width) for s in self._stages[:-1]})
+            self.refine[str(s)] = nn.Sequential(*(_Residual(dims, widths[s]) for _ in range(blocks)))
+        self.up = nn.ModuleDict({str(s): _conv(dims, widths[s], widths[s // 2]) for s in self._stages[:-1]})
         self.fine = _conv(dims, width, _DIRECT * 2**dims, kernel=1)
         direct = sum(examples[self.levels[i]].shape[1] for i in self._full)
         self.direct = _conv(dims, direct, _DIRECT, kernel=1) if direct else None
@@ -116,7 +119,7 @@ def _factor(name: str, z: Tensor, shape: tuple[int, ...]) -> int:
     ratio = max(side / got for side, got in zip(shape, z.shape[2:], strict=True))
     if ratio < 0.75:
         raise ValueError(f"level {name!r} with {tuple(z.shape[2:])} voxels is finer than the image with {shape}")
-    return 2 ** max(0, round(math.log2(ratio)))
+    return int(2 ** max(0, round(math.log2(ratio))))
 
 
 def _shuffled(x: Tensor) -> Tensor:

@@ -27,7 +27,11 @@ class ModelInversionParams(AttackParams):
     iterations: int = Field(300, ge=1, description="Training steps of each decoder: the attack's budget.")
     batch_size: int = Field(8, ge=1, description="Auxiliary samples per step.")
     learning_rate: float = Field(4e-3, gt=0, description="Adam's learning rate at the start; it falls to zero by a cosine.")
-    width: int = Field(16, ge=4, description="Channels of the decoder's residual blocks: its capacity.")
+    width: int = Field(
+        16,
+        ge=4,
+        description="Channels of the decoder at half the image's resolution, up to four times as many below: its capacity.",
+    )
     blocks: int = Field(1, ge=1, description="Residual blocks at each resolution of the decoder.")
     loss: Literal["mse", "mse+l1", "mse+ssim"] = Field(
         "mse+ssim",

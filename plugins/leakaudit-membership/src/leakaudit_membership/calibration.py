@@ -35,7 +35,8 @@ def without_volume(scores: Floats, volumes: Floats) -> Floats:
     """Return the residuals of a least-squares line of the scores on the logarithm of 1 + tumor volume (in voxels)."""
     x = np.log1p(volumes)
     x = x - x.mean()
+    centered: Floats = scores - scores.mean()
     if len(scores) < _SMALLEST or not x.any():
-        return scores - scores.mean()
-    centered = scores - scores.mean()
-    return np.asarray(centered - x * (x @ centered) / (x @ x))
+        return centered
+    residual: Floats = centered - x * (x @ centered) / (x @ x)
+    return residual

@@ -19,8 +19,8 @@ _AXES = np.array([66.0, 82.0, 60.0])
 _EXPONENT = 2.4
 # The wave vectors are the same for everyone, so that the weights of two patients can be compared.
 _FOLD_VECTORS = isotropic(stream(0, "folding dictionary"), FOLDS, 8.0, 14.0)
-# The field moves the surface in and out by this many mm (rms); sulci start where it exceeds `_CROWN`; `_RIBBON` is 3 to 4 mm of
-# cortex across the slope that the folds have on average, about four.
+# The field moves the surface in and out by `_AMPLITUDE` mm (rms), and sulci open where that exceeds `_CROWN` at the surface.
+# The folds' slope is about 7 on average, so a `_RIBBON` of 17 is a cortex of 2 to 4 mm.
 _AMPLITUDE, _CROWN, _RIBBON = 13.0, 4.0, 17.0
 
 

@@ -54,7 +54,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
                 raise EvidenceError(f"there is no evidence {piece.name!r} from the shuffled messages")
             shuffled, _ = _score(controls[piece.name], attack, ground, sites)
         found = {"name": piece.name, "channel": piece.channel, "seat": piece.seat, "level": piece.level}
-        shown = [_picture(p) for p in pictures] if patients.cohort.origin.synthetic or patients.cohort.origin.public else []
+        shown = [_picture(p) for p in pictures]
         result["evidence"].append({**found, "endpoints": scored, "shuffled": shuffled, "pictures": shown})
     with context.store.write(context.job.key, {"kind": "score", "sensitive": True}) as folder:
         (folder / "score.json").write_text(json.dumps(result))

@@ -1,0 +1,42 @@
+# On a fresh machine `make quickstart` and `make test` do everything; each makes .venv in the checkout when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := -e . $(foreach p,$(wildcard plugins/*),-e $(p))
+TEST_TOOLS := pytest pytest-timeout jsonschema hatchling
+LINT_TOOLS := ruff mypy import-linter types-PyYAML types-jsonschema
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test test-slow lint bench clean
+
+# torch first: without it, a range that admits a newer release would bring gigabytes of CUDA along.
+$(VENV)/.run: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(PACKAGES)
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(TEST_TOOLS) $(LINT_TOOLS)
+	touch $@
+
+quickstart: $(VENV)/.run
+	$(BIN)/leakaudit run recipes/quickstart.yaml --out quickstart-audit --fail-on never
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest tests $(wildcard plugins/*/tests)
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest tests $(wildcard plugins/*/tests) -m slow --timeout 3600
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src $(foreach p,$(wildcard plugins/*),$(p)/src)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.run
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) quickstart-audit
