@@ -152,9 +152,10 @@ def test_plugins_list_show(toys: Site) -> None:
 
 
 def test_plugins_check_runs_the_kit(toys: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(kind: str, name: str) -> None:
+    def check(kind: str, name: str, examples: list[dict[str, object]]) -> list[object]:
         if name != "leakaudit-toys/toy-inversion":
             raise UserError(f"{kind} {name}: run returns no evidence.")
+        return []
 
     monkeypatch.setattr(leakaudit.testing, "check", check, raising=False)
     assert call("plugins", "check", "toy-inversion").exit_code == 0

@@ -324,3 +324,22 @@ def test_sites_are_chosen_quiet_and_apart() -> None:
     assert away.min() >= 1.5
     few = candidates[:BITS]
     assert sorted(choose(stream(0, "x"), few, np.zeros(BITS))) == list(range(BITS))
+
+
+@pytest.mark.parametrize(
+    "change", [{"contrast": 0.5}, {"noise": 0.0}, {"bias": 0.0}, {"canary": True}, {"sites": 2}, {"depth": 16}]
+)
+def test_every_knob_changes_the_images(change: dict[str, object]) -> None:
+    plain, other = (
+        Phantom(PhantomParams(patients=8, visits=1, **extra), 0).load(["phantom-0003"]).images for extra in ({}, change)
+    )
+    assert not np.array_equal(plain, other)
+
+
+def test_contrast_scales_how_the_tumor_stands_out() -> None:
+    def gap(contrast: float) -> float:
+        cohort = Phantom(PhantomParams(patients=12, visits=1, contrast=contrast), 0).load([f"phantom-{i:04d}" for i in range(12)])
+        flair, edema = cohort.images[:, 0], cohort.labels == 2
+        return float(flair[edema].mean() - flair[cohort.brain & (cohort.labels == 0)].mean())
+
+    assert gap(0.5) < 0.75 * gap(1.0) < gap(1.0) < gap(1.2)

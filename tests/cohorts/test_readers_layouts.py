@@ -108,9 +108,7 @@ def test_brats_2023_timepoints_are_visits_of_one_patient(tmp_path: Path) -> None
     assert len(dataset.load(["BraTS-GLI-00005"])) == 2
 
 
-@pytest.mark.parametrize(
-    ("edition", "kind", "expected"), [(2023, "MEN", None), (2024, "GLI", [1, 2, 3]), (2024, "PED", [5, 4, 1])]
-)
+@pytest.mark.parametrize(("edition", "kind", "expected"), [(2023, "MEN", None), (2024, "GLI", [1, 2, 3]), (2024, "PED", [5, 4, 1])])
 def test_value_four_is_decided_by_the_layout(tmp_path: Path, edition: int, kind: str, expected: list[int] | None) -> None:
     for number in (1, 2):
         name = f"BraTS-{kind}-0000{number}-000"

@@ -36,9 +36,7 @@ def test_groups_are_disjoint_and_attacked_are_members() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_sites_are_alike_in_every_group(seed: int) -> None:
     data = inventory(a=60, b=30, c=10)
-    split = split_patients(
-        data, SplitParams(members=50, validation=10, test=10, non_members=20, auxiliary=10, attacked=20), seed
-    )
+    split = split_patients(data, SplitParams(members=50, validation=10, test=10, non_members=20, auxiliary=10, attacked=20), seed)
     for name, n in (
         ("members", 50),
         ("validation", 10),

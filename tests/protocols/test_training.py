@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -64,6 +66,17 @@ def test_split_learns_exactly_what_centralized_learns(labels: str, cut: int, ski
     torch.testing.assert_close(parts, whole, atol=2e-4, rtol=1e-3)
     channels = {key[0] for key in wire.traffic}
     assert ("label" in channels) == (labels == "sent")
+
+
+@pytest.mark.parametrize("labels", ["server", "u-shaped"])
+def test_the_learning_rate_decays_alike_for_every_party(labels: str) -> None:
+    common = {"network": NETWORK, "training": TRAINING.model_copy(update={"decay": "cosine"}), "rounds": 4}
+    whole, _, _ = train(Centralized(CentralizedParams(**common), cohort_facts()))
+    parts, _, parties = train(Split(SplitParams(**common, labels=labels), cohort_facts()))
+    torch.testing.assert_close(parts, whole, atol=2e-4, rtol=1e-3)
+    last = TRAINING.learning_rate * (1 + math.cos(math.pi * 3 / 4)) / 2
+    for party in parties.values():
+        assert party.learner.optimizer.param_groups[0]["lr"] == pytest.approx(last)
 
 
 def test_three_dimensional_split_with_two_clients_trains() -> None:

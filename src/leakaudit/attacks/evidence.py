@@ -88,8 +88,7 @@ class Images(_About):
         super().__post_init__()
         if self.images.ndim not in (4, 5) or self.images.shape[1] != len(self.modalities):
             raise EvidenceError(
-                f"evidence {self.name!r}: images of shape {self.images.shape}, "
-                f"expected (rows, {len(self.modalities)}, *spatial)"
+                f"evidence {self.name!r}: images of shape {self.images.shape}, expected (rows, {len(self.modalities)}, *spatial)"
             )
 
     @property

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from leakaudit.cli._output import JsonFlag, note, table, write_json
+from leakaudit.errors import UserError
 
 __all__ = ["VERBS", "KindName", "check_plugin", "list_plugins", "show_plugin"]
 
@@ -26,6 +28,9 @@ class KindName(StrEnum):
 
 
 KindOption = Annotated[KindName | None, typer.Option("--kind", help="Kind of plugin.")]
+TriedParams = Annotated[
+    str | None, typer.Option("--params", metavar="JSON", help="Parameters to try it with; default its examples or defaults.")
+]
 Name = Annotated[str, typer.Argument(help="Plugin name, or distribution/name.", show_default=False)]
 
 
@@ -76,16 +81,41 @@ def show_plugin(name: Name, kind: KindOption = None, json_output: JsonFlag = Fal
         typer.echo(f"  {line}")
 
 
-def check_plugin(name: Name, kind: KindOption = None) -> None:
+def check_plugin(name: Name, kind: KindOption = None, params: TriedParams = None, json_output: JsonFlag = False) -> None:
     """Run the conformance kit on one plugin. Exit code 1 if it breaks the contract."""
     from leakaudit.plugins.lookup import find_any
 
+    examples = [_json_object(params)] if params is not None else []
     plugin = find_any(name, kind.value if kind else None)
 
     from leakaudit import testing
 
-    testing.check(plugin.info.kind, plugin.qualified)
+    try:
+        results = testing.check(plugin.info.kind, plugin.qualified, examples=examples)
+    except testing.ConformanceError as error:
+        if json_output:
+            write_json([dataclasses.asdict(result) for result in error.results])
+        raise
+    if json_output:
+        write_json([dataclasses.asdict(result) for result in results])
+        return
+    table(("check", "status", ""), ((result.name, result.status, result.detail) for result in results))
     typer.echo(f"{plugin.info.kind} {plugin.qualified} {plugin.version} keeps the contract.")
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Read the value of `--params`.
+
+    Raises:
+        UserError: It is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--params: {text!r} is not JSON ({error}). Write for example --params '{{\"iterations\": 5}}'.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"--params: expected a JSON object of parameters, got {text!r}.")
+    return value
 
 
 VERBS: dict[str, Callable[..., None]] = {"list": list_plugins, "show": show_plugin, "check": check_plugin}

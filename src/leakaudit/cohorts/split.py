@@ -30,9 +30,7 @@ class SplitParams(Params):
     members: Share = Field(0.4, description="Patients to train on: a number, or a fraction between 0 and 1.")
     validation: Share = Field(0.1, description="Patients on which chance levels and attack choices are made; 0 for none.")
     test: Share = Field(0.1, description="Patients on which utility is measured; with 0 it is not measured.")
-    non_members: Share = Field(
-        0.2, description="Patients never trained on, the other side of membership inference; 0 for none."
-    )
+    non_members: Share = Field(0.2, description="Patients never trained on, the other side of membership inference; 0 for none.")
     auxiliary: Share = Field(0.2, description="Patients whose data the adversary may own; 0 for none.")
     attacked: int | None = Field(
         None,
@@ -83,8 +81,7 @@ def split_patients(inventory: Inventory, params: SplitParams, seed: int) -> Spli
     attacked = min(len(members), _ATTACKED) if params.attacked is None else params.attacked
     if attacked > len(members):
         raise UserError(
-            f"attacked: {attacked} asks for more patients than there are members ({len(members)}). Raise members or lower "
-            "attacked."
+            f"attacked: {attacked} asks for more patients than there are members ({len(members)}). Raise members or lower attacked."
         )
     groups["attacked"] = _every(members, attacked, pick)
     return Split(**{name: tuple(sorted(keys)) for name, keys in groups.items()})

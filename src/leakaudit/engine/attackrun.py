@@ -78,6 +78,8 @@ def prepare(folder: Path) -> dict[str, Any]:
     attack = _attack(request)
     before = Setup(task=TaskSpec(**request["task"]), auxiliary=load_cohort(folder / "auxiliary"))
     after = attack.prepare(before)
+    if not isinstance(after, Setup):
+        raise TypeError(f"prepare() returned a {type(after).__name__}; expected a leakaudit.attacks.Setup")
     if after.task != before.task and "task" not in request["alters"]:
         raise PermissionError("prepare() changed the task, but the threat model does not alter 'task'")
     if after.canaries is not None and "cohort" not in request["alters"]:

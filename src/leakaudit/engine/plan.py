@@ -16,6 +16,7 @@ from leakaudit.cohorts.dataset import Inventory
 from leakaudit.cohorts.split import split_patients
 from leakaudit.engine.jobs import Job
 from leakaudit.engine.keys import digest, environment
+from leakaudit.engine.reasons import sentence
 from leakaudit.engine.specs import as_json, plugin_spec
 from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, ProtocolFacts
@@ -70,6 +71,7 @@ class Pairing:
         attacks: Attack cell of each repeat.
         scores: Score cell of each repeat.
         reason: Why it does not apply.
+        error: Why it cannot be planned, where the attack itself is broken.
         defended: Seats that carry the defense.
     """
 
@@ -81,6 +83,7 @@ class Pairing:
     attacks: tuple[str, ...] = ()
     scores: tuple[str, ...] = ()
     reason: str | None = None
+    error: str | None = None
     defended: tuple[str, ...] = ()
 
 
@@ -203,7 +206,7 @@ class _Planner:
             "dataset": plugin_spec(data.plugin, data.params), "seed": self.recipe.seed, "split": as_json(split),
             "gallery": any(e.visits > 1 for e in inventory.patients),
         }  # fmt: skip
-        key = self._key("cohort", spec, data.plugin, rooms=("cohorts",))
+        key = self._key("cohort", spec, data.plugin, rooms=("cohorts", "attacks/view.py", "engine/cells/cohort.py"))
         return self._add("cohort", f"cohort {data.label}", key, "cohort:run", spec, [])
 
     def _facts(self, protocol: Choice) -> ProtocolFacts:
@@ -300,7 +303,10 @@ class _Row:
     def pairing(self, choice: AttackChoice, trains: tuple[str, ...], defended: tuple[str, ...]) -> Pairing:
         """Add the cells of one attack on this row."""
         names: dict[str, Any] = {"protocol": self.protocol, "defense": self.defense, "attack": choice.label}
-        requires = self._requires(choice)
+        try:
+            requires = self._requires(choice)
+        except Exception as error:  # noqa: BLE001 - a broken attack must not take the others along
+            return Pairing(**names, error=f"The attack cannot say what it needs: {sentence(error)}")
         if isinstance(requires, NotApplicable):
             return Pairing(**names, reason=requires.reason)
         facts = plugin_spec(choice.plugin, choice.params) | as_json(requires)
@@ -320,6 +326,10 @@ class _Row:
         requires = cast(AttackParams, choice.params).requires(self.facts)
         if isinstance(requires, NotApplicable):
             return requires
+        if not isinstance(requires, Requires):
+            raise TypeError(f"requires() returned a {type(requires).__name__}; expected Requires or NotApplicable")
+        if requires.canaries is not None and "cohort" not in requires.threat.alters:
+            raise ValueError("it asks for canaries, but its threat model does not alter 'cohort'")
         threat = requires.threat
         visible = self.facts.sees(threat.plays)
         unseen = [c for c in threat.channels if c not in visible]
@@ -336,7 +346,7 @@ class _Row:
 
     def _record(self, choice: AttackChoice, requires: Requires, facts: dict[str, Any], train: str) -> str | None:
         """Add the recording of an attack: written by the training itself where nobody rides along."""
-        rider = requires.plays_in_training and not requires.threat.alters
+        rider = requires.plays_in_training and "replies" not in requires.threat.alters
         if not requires.taps and not rider:
             return None
         taps = [as_json(t) for t in requires.taps]
@@ -348,7 +358,8 @@ class _Row:
             if all(r["key"] != key for r in wanted):
                 wanted.append({"key": key, "taps": taps})
         spec = {k: v for k, v in job.spec.items() if k not in ("also_record", "runner")} | part
-        return self.planner._add("record", f"{job.label} for {choice.label}", key, "train:record", spec, [train], memory_mb=1200)
+        inputs = [*job.inputs, train]
+        return self.planner._add("record", f"{job.label} for {choice.label}", key, "train:record", spec, inputs, memory_mb=1200)
 
     def _attack(self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int) -> str:
         job = self.planner.jobs[train]
@@ -357,7 +368,7 @@ class _Row:
             "record_key": record, "repeat": repeat,
         }  # fmt: skip
         key = self.planner._key("attack", spec, choice.plugin, *self.plugins)
-        inputs = [self.planner.cohort_key, train, *([record] if record else [])]
+        inputs = [*job.inputs, train, *([record] if record else [])]
         label = f"{job.label} by {choice.label}"
         return self.planner._add("attack", label, key, "attack:run", spec, inputs, isolated=True, memory_mb=1000)
 
@@ -371,7 +382,7 @@ class _Row:
         }  # fmt: skip
         key = self.planner._key("score", spec, rooms=("engine", "scoring", "cohorts"))
         job = self.planner.jobs[attack]
-        inputs = [self.planner.cohort_key, attack]
+        inputs = [self.planner.cohort_key, attack, *([spec["prepare"]] if spec["prepare"] else [])]
         return self.planner._add("score", f"{job.label}", key, "score:run", spec, inputs, memory_mb=800)
 
 

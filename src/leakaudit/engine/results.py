@@ -141,6 +141,8 @@ class _Judge:
 
     def _load(self, pairing: Pairing) -> list[dict[str, Any]] | str:
         """Return the score cells of a pairing, or why there are none."""
+        if pairing.error is not None:
+            return pairing.error
         found = []
         for keys in zip(pairing.trains, pairing.attacks, pairing.scores, strict=True):
             score = self._json(keys[-1], "score.json")
@@ -270,7 +272,9 @@ class _Judge:
         if baseline.defense == NONE:
             return None, None
         reference = self.trainings.get((baseline.protocol, NONE), ())
-        if not reference or len(patients) < 2:
+        if reference and len(patients) < 2:
+            return None, Verdict(status="REVIEW", reasons=("One test patient: the difference of Dice has no interval.",))
+        if not reference:
             return None, utility_verdict(None, self.policy)
         before = _patient_means(reference)[1]
         interval = difference_interval(means, before, seed=_RESAMPLING)

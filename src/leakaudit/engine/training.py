@@ -13,29 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from leakaudit.cohorts.cohort import Cohort, Split, regions
-from leakaudit.defenses.base import Chain
 from leakaudit.defenses.guarantee import Guarantee
+from leakaudit.engine.places import Place, build, guard_of, honest_place
 from leakaudit.engine.taps import Taps
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.models.task import TaskSpec, Tensors, load_task
-from leakaudit.plugins.targets import import_target
-from leakaudit.protocols.base import Guard, Holdings, Protocol
+from leakaudit.protocols.base import Holdings, Protocol
 from leakaudit.protocols.schedule import Sampling, Schedule
 from leakaudit.threats import Tap
 from leakaudit.wire.messages import Alarm
 from leakaudit.wire.recording import Recorder
 from leakaudit.wire.seats import Seat, Secret
-from leakaudit.wire.wire import Party, Wire
+from leakaudit.wire.wire import Wire
 
-__all__ = ["Trained", "Training", "build"]
+__all__ = ["Play", "Trained", "Training", "build"]
 
-Play = Callable[[Seat, Party], Party]
-
-
-def build(spec: Mapping[str, Any], *args: Any) -> Any:
-    """Rebuild a plugin object from its spec: `target(params, *args)`."""
-    params = import_target(spec["params_target"]).model_validate(spec["params"])
-    return import_target(spec["target"])(params, *args)
+Play = Callable[[SeatFacts], Place]
+"""How an attack takes a seat."""
 
 
 @dataclass(kw_only=True)
@@ -81,17 +75,21 @@ class Training:
         cohort: First visits of all patients.
         split: The split by patient.
         canaries: Crafted patients that the engine's coins put among the members.
+        salt: Secret of the data that goes into every random stream beside the seed, so that knowing the recipe is not enough
+            to recompute a defense's noise.
     """
 
-    def __init__(self, spec: Mapping[str, Any], cohort: Cohort, split: Split, canaries: Cohort | None = None) -> None:
-        self.spec, self.cohort, self.split = spec, cohort, split
+    def __init__(
+        self, spec: Mapping[str, Any], cohort: Cohort, split: Split, canaries: Cohort | None = None, *, salt: str = ""
+    ) -> None:
+        self.spec, self.cohort, self.split, self.salt = spec, cohort, split, salt
         self.device = torch.device(spec["device"])
         facts = CohortFacts.from_json(spec["cohort_facts"])
         self.protocol: Protocol[Any] = build(spec["protocol"], facts)
         self.task_spec = TaskSpec(**spec["task"]) if spec.get("task") else self.protocol.task()
         self.task = load_task(self.task_spec)
         # Defenses are compared in pairs: the same repeat has the same initial weights and batches under each of them.
-        self.secret = Secret.from_seed(spec["seed"], "training", f"repeat-{spec['repeat']}")
+        self.secret = Secret.from_seed(spec["seed"], "training", salt, f"repeat-{spec['repeat']}")
         members = cohort.of_patients(split.members)
         self.members = members if canaries is None else join(members, canaries)
         names = {p: i for i, p in enumerate(self.members.patients)}
@@ -104,17 +102,12 @@ class Training:
         wanted = set(self.split.attacked)
         return [i for i, s in enumerate(self.members.samples) if s.patient in wanted]
 
-    def seat(self, facts: SeatFacts, *, branch: str = "seat", shared: bool = True) -> Seat:
-        """Return a seat with its own branch of randomness."""
+    def seat(self, facts: SeatFacts, *, branch: str = "seat") -> Seat:
+        """Return a seat of an honest party with its own branch of randomness."""
         return Seat(
-            facts, self.secret.branch(branch, facts.id), shared=self.secret.branch("shared") if shared else None,
-            device=self.device, precision=self.spec["precision"],
+            facts, self.secret.branch(branch, facts.id), shared=self.secret.branch("shared"), device=self.device,
+            precision=self.spec["precision"],
         )  # fmt: skip
-
-    def guard(self, seat: Seat) -> Guard:
-        """Return the defenses of a seat as one."""
-        links = [d for d in self.spec["defenses"] if seat.role in d["seats"]]
-        return Chain([build(d, seat) for d in links], seat)
 
     def holdings(self, facts: SeatFacts) -> Holdings:
         """Return what a seat holds of the members."""
@@ -146,20 +139,27 @@ class Training:
 
         Args:
             recordings: Messages to record, and the folder for each set of them.
-            play: A seat and how an attack takes it: given the adversary's seat and the honest party, the party that plays.
+            play: A seat and how an attack takes it.
             progress: Called with (rounds done, rounds).
         """
-        guards: dict[str, Guard] = {}
-        parties: dict[str, Party] = {}
-        for facts in self.protocol.facts.seats:
-            seat = self.seat(facts)
-            guards[facts.id] = self.guard(seat)
-            parties[facts.id] = self.protocol.party(seat, self.task, guards[facts.id], self.holdings(facts))
-        honest = dict(parties)
-        if play is not None:
-            name, take = play
-            adversary = self.seat(self.protocol.facts.seat(name), branch="adversary", shared=False)
-            parties[name] = take(adversary, honest[name])
+        places: dict[str, Place] = {}
+        try:
+            for facts in self.protocol.facts.seats:
+                taken = play is not None and play[0] == facts.id
+                places[facts.id] = play[1](facts) if play is not None and taken else self.place(facts)
+            return self._run(places, recordings, play[0] if play is not None else None, progress)
+        finally:
+            for place in places.values():
+                place.close()
+
+    def place(self, facts: SeatFacts) -> Place:
+        """Return an honest seat."""
+        return honest_place(self.protocol, self.task, self.seat(facts), self.spec["defenses"], self.holdings(facts))
+
+    def _run(
+        self, places: Mapping[str, Place], recordings: Sequence[tuple[Sequence[Tap], Path]], played: str | None,
+        progress: Callable[[float, float], None],
+    ) -> Trained:  # fmt: skip
         schedule = self.schedule()
         rounds = schedule.rounds
         recorders = [self._recorder(taps, folder, schedule) for taps, folder in recordings]
@@ -169,9 +169,9 @@ class Training:
         def after_round(round_: int) -> None:
             progress(round_ + 1, rounds)
             if round_ in wanted:
-                snapshots[round_] = {k: _copy(p.state()) for k, p in honest.items()}
+                snapshots[round_] = {k: _copy(p.state()) for k, p in places.items()}
 
-        wire = Wire(parties, self.secret.branch("wire"), recorders, self.device, after_round)
+        wire = Wire({k: p.party for k, p in places.items()}, self.secret.branch("wire"), recorders, self.device, after_round)
         alarm = None
         try:
             self.protocol.run(wire, schedule)
@@ -180,12 +180,12 @@ class Training:
         finally:
             for recorder in recorders:
                 recorder.close()
-        claims = {k: claim for k, g in guards.items() if (claim := g.guarantee()) is not None}
+        claims = {k: claim for k, p in places.items() if (claim := p.claim()) is not None}
         return Trained(
-            rounds=rounds, states={k: _copy(p.state()) for k, p in honest.items()}, snapshots=snapshots,
-            public={k: _copy(g.public_state()) for k, g in guards.items()}, guarantees=claims,
+            rounds=rounds, states={k: _copy(p.state()) for k, p in places.items()}, snapshots=snapshots,
+            public={k: _copy(p.public()) for k, p in places.items()}, guarantees=claims,
             traffic=[(*key, t.messages, t.bytes) for key, t in sorted(wire.traffic.items())], alarm=alarm,
-            own=_copy(parties[play[0]].state()) if play is not None else {},
+            own=_copy(places[played].own()) if played is not None else {},
         )  # fmt: skip
 
     def _recorder(self, taps: Sequence[Tap], folder: Path, schedule: Schedule) -> Recorder:
@@ -194,9 +194,9 @@ class Training:
 
     def predictor(self, states: Mapping[str, Tensors], public: Mapping[str, Tensors]) -> nn.Module:
         """Return the deployed model, with the defenses that act at prediction under fresh randomness."""
-        guards: dict[str, Guard] = {}
+        guards = {}
         for facts in self.protocol.facts.seats:
-            guards[facts.id] = self.guard(self.seat(facts, branch="prediction"))
+            guards[facts.id] = guard_of(self.spec["defenses"], self.seat(facts, branch="prediction"))
             guards[facts.id].load_public_state(public.get(facts.id, {}))
         return self.protocol.predictor(states, self.task, guards).to(self.device).eval()
 

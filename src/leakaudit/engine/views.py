@@ -24,12 +24,12 @@ from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
 from leakaudit.scoring.controls import derange
-from leakaudit.threats import ThreatModel
+from leakaudit.threats import Auxiliary, ThreatModel
 from leakaudit.wire.messages import Message
 from leakaudit.wire.recording import MessageLog, Recorder
 from leakaudit.wire.seats import Secret
 
-__all__ = ["Sources", "Truth", "ViewWriter"]
+__all__ = ["Sources", "Truth", "ViewWriter", "adversary_secret", "owned_cohort"]
 
 REAL, SHUFFLED = "messages", "messages-shuffled"
 
@@ -220,9 +220,9 @@ class ViewWriter:
     # Cohorts, defenses, replicas ------------------------------------------------------------------------------------
 
     def _cohorts(self, folder: Path) -> None:
-        auxiliary = self._auxiliary()
+        auxiliary = owned_cohort(self.training, self.threat.auxiliary, self.secret)
         if auxiliary is not None:
-            save_cohort(folder / "auxiliary", _anonymous(auxiliary, self._salt))
+            save_cohort(folder / "auxiliary", auxiliary)
         held = [self.facts.seat(s) for s in self.seats if self.facts.seat(s).modalities]
         if held:
             save_cohort(folder / "holdings", self._holdings(held))
@@ -233,24 +233,9 @@ class ViewWriter:
             rows = [i for p in order for i, s in enumerate(cohort.samples) if s.patient == p]
             samples = tuple(replace(cohort.samples[i], patient=names[cohort.samples[i].patient]) for i in rows)
             shown = replace(cohort.take(rows), samples=samples, origin=Origin(dataset=""), canaries={}, dots={})
+            if "labels" not in self.threat.knows:
+                shown = replace(shown, labels=np.zeros_like(shown.labels))
             save_cohort(folder / "candidates", shown)
-
-    def _auxiliary(self) -> Cohort | None:
-        training = self.training
-        cohort = training.cohort.of_patients(training.split.auxiliary)
-        match self.threat.auxiliary:
-            case "none":
-                return None
-            case "same":
-                return cohort
-            case "shifted":
-                count = {site: sum(s.site == site for s in training.members.samples) for site in cohort.sites}
-                least = min(count, key=lambda site: (count[site], site))
-                return cohort.where(lambda s: s.site == least)
-            case "noise":
-                rng = np.random.default_rng(self.secret.branch("noise images").seed())
-                noise = rng.standard_normal(cohort.images.shape, dtype=np.float32)
-                return replace(cohort, images=noise, labels=np.zeros_like(cohort.labels))
 
     def _holdings(self, held: Sequence[SeatFacts]) -> Cohort:
         """Return the members' images in the modalities the played seats hold; the patient of a row is its token."""
@@ -309,6 +294,27 @@ def _rotation(order: Sequence[str], rows: Mapping[str, Sequence[int]], seed: int
     return shown
 
 
-def _anonymous(cohort: Cohort, salt: Secret) -> Cohort:
+def adversary_secret(spec: Mapping[str, Any], salt: str) -> Secret:
+    """Return the branch of the attack in a cell's spec: never above or beside those of the training."""
+    return Secret.from_seed(spec["seed"], "attack", salt, f"repeat-{spec['repeat']}", spec["attacker"]["target"])
+
+
+def owned_cohort(training: Training, auxiliary: Auxiliary, secret: Secret) -> Cohort | None:
+    """Return the patients an adversary owns, under tokens of its own: before, during and after training the same."""
+    cohort = training.cohort.of_patients(training.split.auxiliary)
+    match auxiliary:
+        case "none":
+            return None
+        case "same":
+            pass
+        case "shifted":
+            count = {site: sum(s.site == site for s in training.members.samples) for site in cohort.sites}
+            least = min(count, key=lambda site: (count[site], site))
+            cohort = cohort.where(lambda s: s.site == least)
+        case "noise":
+            rng = np.random.default_rng(secret.branch("noise images").seed())
+            noise = rng.standard_normal(cohort.images.shape, dtype=np.float32)
+            cohort = replace(cohort, images=noise, labels=np.zeros_like(cohort.labels))
+    salt = secret.branch("tokens")
     samples = tuple(replace(s, patient=salt.token(f"auxiliary-{s.patient}")) for s in cohort.samples)
     return replace(cohort, samples=samples, origin=Origin(dataset=""), canaries={}, dots={})

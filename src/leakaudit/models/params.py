@@ -36,6 +36,9 @@ class TrainingParams(Params):
 
     optimizer: Literal["adam", "sgd"] = Field("adam", description="Optimizer of every party.")
     learning_rate: float = Field(2e-3, gt=0, description="Learning rate.")
+    decay: Literal["none", "cosine"] = Field(
+        "none", description="Whether the learning rate falls to zero over the rounds, by a cosine. Not in federated learning."
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD; ignored by Adam.")
     batch_size: int = Field(8, ge=1, description="Samples per step; the expected number under Poisson sampling.")
     dice_weight: float = Field(0.5, ge=0, le=1, description="Weight of soft Dice in the loss; the rest is cross-entropy.")

@@ -39,9 +39,7 @@ def _norm(params: NetworkParams, channels: int) -> object:
             return None
 
 
-def _block(
-    dims: int, params: NetworkParams, inside: int, outside: int, *, stride: int = 1, depth: int | None = None
-) -> nn.Module:
+def _block(dims: int, params: NetworkParams, inside: int, outside: int, *, stride: int = 1, depth: int | None = None) -> nn.Module:
     """Return `depth` 3x3 convolutions with normalization and activation; the first may be strided."""
     layers = [
         Convolution(
@@ -103,9 +101,7 @@ class Trunk(nn.Module):
             )
             for i in self.levels
         })  # fmt: skip
-        self.down = nn.ModuleDict(
-            {str(i): _block(dims, params, sizes[i - 1], sizes[i], stride=2) for i in range(cut + 1, depth)}
-        )
+        self.down = nn.ModuleDict({str(i): _block(dims, params, sizes[i - 1], sizes[i], stride=2) for i in range(cut + 1, depth)})
         present = {*self.levels, *range(cut, depth)}
         self.up = nn.ModuleDict()
         self.decode = nn.ModuleDict()

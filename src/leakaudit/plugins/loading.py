@@ -119,9 +119,7 @@ def load_entry_point(entry_point: EntryPoint) -> LoadedPlugin | BrokenPlugin:
             Plugin(info=info, distribution=distribution, version=version, third_party=distribution not in FIRST_PARTY)
             for info in infos
         )
-        return LoadedPlugin(
-            distribution=distribution, version=version, entry_point=entry_point.name, plugins=plugins, host=host
-        )
+        return LoadedPlugin(distribution=distribution, version=version, entry_point=entry_point.name, plugins=plugins, host=host)
     return BrokenPlugin(distribution=distribution, version=version, entry_point=entry_point.name, reason=reason)
 
 

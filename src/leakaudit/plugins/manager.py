@@ -42,9 +42,7 @@ class PluginManager:
         blocked: Distributions that were left alone because of the allow-list or `--no-third-party`.
     """
 
-    def __init__(
-        self, loaded: Sequence[LoadedPlugin], broken: Sequence[BrokenPlugin] = (), blocked: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, loaded: Sequence[LoadedPlugin], broken: Sequence[BrokenPlugin] = (), blocked: Sequence[str] = ()) -> None:
         """Hold what `discover` found.
 
         Args:
@@ -91,9 +89,7 @@ class PluginManager:
     def names(self, kind: Kind) -> tuple[str, ...]:
         """Return the names under which the plugins of one kind are found: bare, or qualified where two share a name."""
         bare = [plugin.info.name for plugin in self.plugins(kind)]
-        return tuple(
-            plugin.info.name if bare.count(plugin.info.name) == 1 else plugin.qualified for plugin in self.plugins(kind)
-        )
+        return tuple(plugin.info.name if bare.count(plugin.info.name) == 1 else plugin.qualified for plugin in self.plugins(kind))
 
     def find(self, kind: Kind, name: str) -> Plugin:
         """Return the plugin of this kind that has this name.

@@ -34,6 +34,7 @@ class Trainer(Party):
 
     def __init__(self, seat: Seat, task: Task, guard: Guard, holds: Holdings, params: TrainedParams) -> None:
         self.seat, self.task, self.guard, self.holds = seat, task, guard, holds
+        self._rounds = params.rounds
         batch = min(params.training.batch_size, len(holds.tokens))
         rate = batch / len(holds.tokens)
         patients = int(holds.units.unique().numel())
@@ -51,7 +52,10 @@ class Trainer(Party):
             images, regions = self.holds.images, self.holds.regions
             assert images is not None
             assert regions is not None
-            self.learner.fit(lambda net: self.task.loss(net(images[rows]), regions[rows]).mean(), self.holds.units[rows])
+            self.learner.fit(
+                lambda net: self.task.loss(net(images[rows]), regions[rows]).mean(), self.holds.units[rows],
+                message.round / self._rounds,
+            )  # fmt: skip
             return []
         release = Message(
             channel="model", sender=self.seat.id, receiver="outsider", round=message.round, step=0, tensors=self.state()

@@ -147,6 +147,12 @@ class FederatedParams(TrainedParams):
     )
     participation: float = Field(1.0, gt=0, le=1, description="Share of the sites asked in each round (at least one).")
 
+    @model_validator(mode="after")
+    def _constant_rate(self) -> FederatedParams:
+        if self.training.decay != "none":
+            raise ValueError("training.decay must be none: a site's local run is defined with one learning rate")
+        return self
+
     def groups(self, cohort: CohortFacts) -> list[list[str]]:
         """Return the modalities of each encoder; by default one encoder takes all."""
         return super().groups(cohort) if self.clients else [list(cohort.modalities)]

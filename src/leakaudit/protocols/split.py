@@ -127,9 +127,7 @@ def defended(guard: Guard, client: str, levels: Sequence[Tensor], names: Sequenc
     """
     tensors = dict(zip(names, levels, strict=True))
     samples = tuple(str(i) for i in range(len(levels[0])))
-    message = Message(
-        channel="activation", sender=client, receiver="server", round=-1, step=-1, tensors=tensors, samples=samples
-    )
+    message = Message(channel="activation", sender=client, receiver="server", round=-1, step=-1, tensors=tensors, samples=samples)
     sent = guard.outgoing(message)
     if sent is None:
         raise ValueError(f"the defense of {client!r} withholds its activations: there is no prediction")

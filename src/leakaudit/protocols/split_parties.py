@@ -84,7 +84,7 @@ class SplitClient(_SplitParty):
         return sent
 
     def _encode(self, order: Message) -> list[Message]:
-        self.learner.begin(self._patients(order.samples))
+        self.learner.begin(self._patients(order.samples), order.round / self.params.rounds)
         if not order.samples:
             self.learner.finish()
             return []
@@ -120,9 +120,7 @@ class SplitClient(_SplitParty):
 class Server(_SplitParty):
     """Fuses what the clients send and decodes; holds the head unless the split is U-shaped."""
 
-    def __init__(
-        self, seat: Seat, task: Task, guard: Guard, holds: Holdings, params: SplitParams, clients: Sequence[str]
-    ) -> None:
+    def __init__(self, seat: Seat, task: Task, guard: Guard, holds: Holdings, params: SplitParams, clients: Sequence[str]) -> None:
         network = _network(seat, task)
         parts = {"trunk": network.trunk} if params.labels == "u-shaped" else {"trunk": network.trunk, "head": network.head}
         super().__init__(seat, task, guard, holds, params, nn.ModuleDict(parts))
@@ -141,7 +139,7 @@ class Server(_SplitParty):
             return []  # a client withheld its message: this batch teaches nothing
         first = activations[self.clients[0]]
         self._leaves = {c: [activations[c].tensors[name].float().requires_grad_() for name in self.names] for c in self.clients}
-        self.learner.begin(self._patients(first.samples))
+        self.learner.begin(self._patients(first.samples), first.round / self.params.rounds)
         with self.learner.forward() as module:
             assert isinstance(module, nn.ModuleDict)
             features = module["trunk"]([self._leaves[c] for c in self.clients])
@@ -216,7 +214,7 @@ class LabelHolder(_SplitParty):
         assert self.holds.regions is not None
         regions = self.holds.regions[self.holds.rows(message.samples)]
         features = allowed.tensors["features"].float().requires_grad_()
-        self.learner.begin(self._patients(message.samples))
+        self.learner.begin(self._patients(message.samples), message.round / self.params.rounds)
         with self.learner.forward() as module:
             assert isinstance(module, nn.ModuleDict)
             logits = module["head"](features).float()

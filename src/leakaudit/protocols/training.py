@@ -61,9 +61,12 @@ class Learner:
         self.device, self.precision = seat.device, seat.precision
         self._units = torch.empty(0, dtype=torch.long, device=seat.device)
         adapted = guard.adapt(module)
+        # A defense may wrap the optimizer; the learning rate stays with the one inside.
+        self._inner = optimizer_for(training, list(adapted.parameters()))
+        self._rate, self._decay = training.learning_rate, training.decay == "cosine"
         local = guard.train(
             Local(
-                module=adapted, optimizer=optimizer_for(training, list(adapted.parameters())), units=lambda: self._units,
+                module=adapted, optimizer=self._inner, units=lambda: self._units,
                 expected_units=expected_units, expected_batch=expected_batch, rate=rate, steps=steps, unit=unit,
                 sampling="shuffle" if holds is None else holds.sampling.kind,
                 shape=() if holds is None or holds.images is None else tuple(holds.images.shape[1:]),
@@ -72,8 +75,16 @@ class Learner:
         self.module = local.module.train()
         self.optimizer: torch.optim.Optimizer | Stepper = local.optimizer
 
-    def begin(self, patients: Tensor) -> None:
-        """Start a batch whose rows belong to `patients` (indices)."""
+    def begin(self, patients: Tensor, progress: float = 0.0) -> None:
+        """Start a batch.
+
+        Args:
+            patients: Index of the patient behind each row.
+            progress: Share of the rounds that are over, in [0, 1).
+        """
+        if self._decay:
+            for group in self._inner.param_groups:
+                group["lr"] = self._rate * (1 + math.cos(math.pi * progress)) / 2
         rows = torch.arange(len(patients), device=patients.device)
         self._units = patients if self.unit == "patient" else rows
         self.optimizer.zero_grad()
@@ -88,9 +99,9 @@ class Learner:
         """Take the step of the batch; an empty batch still counts, since DP-SGD adds its noise then too."""
         self.optimizer.step()
 
-    def fit(self, loss: Callable[[nn.Module], Tensor], patients: Tensor) -> None:
+    def fit(self, loss: Callable[[nn.Module], Tensor], patients: Tensor, progress: float = 0.0) -> None:
         """One whole step on a batch whose loss is local."""
-        self.begin(patients)
+        self.begin(patients, progress)
         if len(patients):
             with self.forward() as module:
                 value = loss(module)

@@ -81,9 +81,7 @@ class _Builder:
         single = self.entries("defense", DefenseEntry, bare=True)
         links = self.entries("defense", Entry, bare=True)
         chain = self.model(DefenseEntry, "recipe")
-        chain["properties"] = {"chain": {"type": "array", "minItems": 1, "items": links}} | {
-            "name": chain["properties"]["name"]
-        }
+        chain["properties"] = {"chain": {"type": "array", "minItems": 1, "items": links}} | {"name": chain["properties"]["name"]}
         chain["required"] = ["chain"]
         return {"oneOf": [{"const": NONE}, *single.get("oneOf", []), chain]}
 

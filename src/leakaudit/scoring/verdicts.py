@@ -162,7 +162,8 @@ def _endpoint_doubts(e: EndpointResult, policy: Policy) -> list[str]:
 
 def _control_words(positive: ControlResult | None, planted: ControlResult | None, policy: Policy) -> str:
     if positive is None:
-        return "the attack was not run without defense, so its failure means nothing."
+        why = "the attack was not run without defense, or on too few patients for an interval"
+        return f"there is no positive control ({why}), so its failure means nothing."
     recovered = f"the attack recovered {positive.value:.3f} undefended (lower bound {positive.low:.3f})"
     if planted is not None and planted.passed:
         return f"{recovered}: nothing recovered; this run cannot tell a safe channel from a weak attack."

@@ -149,7 +149,7 @@ class Phantom(Dataset[PhantomParams]):
 
     def _image(self, key: str, visit: int, grid: Grid) -> tuple[NDArray[np.float32], Scene]:
         scan, scene = self._scan(key, visit), self._scene(key, visit, grid)
-        signal = scan.sequences.signal(_patient(self.seed, key).tissues)
+        signal = scan.sequences.signal(_patient(self.seed, key).tissues, self.params.contrast)
         clean = scene.render(signal)
         if self.params.canary:
             weights = canary.dot_weights(grid, self._dots(key, visit, grid), self.bits(key)) * scene.brain

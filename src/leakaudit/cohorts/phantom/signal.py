@@ -29,6 +29,9 @@ _TABLE: dict[Tissue, tuple[float, float, float, float]] = {
 BRAIN: dict[Tissue, float] = {Tissue.GM: 0.45, Tissue.WM: 0.40, Tissue.CSF: 0.15}
 """Composition of an average brain, the reference of gains and contrast ratios."""
 
+_TUMOR = {Tissue.ED: Tissue.WM, Tissue.ET: Tissue.GM, Tissue.NCR: Tissue.GM, Tissue.NET: Tissue.GM}
+"""Tumor tissues and the healthy one that each stands out from."""
+
 _TIMES = np.array([[9000.0, 120.0], [500.0, 15.0], [500.0, 15.0], [4000.0, 100.0]])
 _T1_CSF = _TABLE[Tissue.CSF][0]
 _NULL_CSF = _T1_CSF * np.log(2 / (1 + np.exp(-_TIMES[0, 0] / _T1_CSF)))
@@ -83,8 +86,12 @@ class Sequences:
             self.inversion * rng.uniform(1 - fraction, 1 + fraction),
         )
 
-    def signal(self, tissues: Tissues) -> NDArray[np.float32]:
+    def signal(self, tissues: Tissues, contrast: float = 1.0) -> NDArray[np.float32]:
         """Return the signal of every tissue, scaled so that an average brain has mean 1, shape (4, tissues).
+
+        Args:
+            tissues: Relaxation times and densities.
+            contrast: Factor on the difference between tumor tissue and the healthy tissue it stands out from.
 
         Spin echo: PD (1 - exp(-TR/T1)) exp(-TE/T2). FLAIR: PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2).
         """
@@ -98,4 +105,6 @@ class Sequences:
             rows.append(density * recovery * np.exp(-te / t2))
         signal = np.stack(rows)
         mean = sum(share * signal[:, tissue] for tissue, share in BRAIN.items())
+        for tumor, healthy in _TUMOR.items():
+            signal[:, tumor] = np.maximum(signal[:, healthy] + contrast * (signal[:, tumor] - signal[:, healthy]), 0)
         return np.asarray(signal / np.asarray(mean)[:, None], dtype=np.float32)

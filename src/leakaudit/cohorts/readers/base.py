@@ -62,9 +62,7 @@ class NiftiDataset(Dataset[R]):
         path = Path(text)
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
-            raise UserError(
-                f"root {self.params.root!r} of the dataset {self.layout!r} {what}. Give the folder of the data set."
-            )
+            raise UserError(f"root {self.params.root!r} of the dataset {self.layout!r} {what}. Give the folder of the data set.")
         return path
 
     def inventory(self) -> Inventory:

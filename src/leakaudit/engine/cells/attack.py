@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from leakaudit.attacks.evidence import load_evidence
+from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, load_evidence
 from leakaudit.attacks.view import load_cohort, save_cohort
-from leakaudit.cohorts.cohort import Cohort
+from leakaudit.cohorts.cohort import Cohort, Origin
+from leakaudit.engine.canaries import admit, toss
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.cells.train import open_training
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
-from leakaudit.engine.views import REAL, SHUFFLED, Sources, ViewWriter
-from leakaudit.facts import SeatFacts
+from leakaudit.engine.views import REAL, SHUFFLED, Sources, ViewWriter, adversary_secret, owned_cohort
+from leakaudit.facts import ProtocolFacts, SeatFacts
 from leakaudit.threats import ThreatModel
 from leakaudit.wire.recording import read_tensors
 from leakaudit.wire.seats import Secret
@@ -35,11 +36,6 @@ def _request(spec: Mapping[str, Any], secret: Secret, seat: SeatFacts) -> dict[s
         "seat": as_json(seat), "secret": secret.branch("attack").key.hex(), "device": spec["device"],
         "precision": spec["precision"], "alters": attack["threat"]["alters"],
     }  # fmt: skip
-
-
-def _secret(spec: Mapping[str, Any]) -> Secret:
-    """Return the branch of an attack: never above or beside those of the training."""
-    return Secret.from_seed(spec["seed"], "attack", f"repeat-{spec['repeat']}", spec["attacker"]["target"])
 
 
 def _adversary(training: Training, threat: ThreatModel) -> SeatFacts:
@@ -67,7 +63,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         train=train, record=_entry(context, spec["record_key"]) if spec["record_key"] else None, candidates=candidates,
         outputs=outputs,
     )  # fmt: skip
-    secret = _secret(spec)
+    secret = adversary_secret(spec, training.salt)
     folder = context.scratch / "adversary"
     truth = ViewWriter(training, threat, sources, secret).write(folder / "view")
     # One patient alone cannot be exchanged with another: there is no shuffled set, and no negative control.
@@ -75,14 +71,34 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     request = _request(spec, secret, _adversary(training, threat)) | {"messages": sets}
     (folder / "request.json").write_text(json.dumps(request))
     result = context.child.call("leakaudit.engine.attackrun:perform", folder)
-    for name in sets:
-        load_evidence(folder / "out" / name)  # unreadable evidence is an error of this cell, not of the score
+    for name in sets:  # unusable evidence is an error of this cell, not of the score
+        check_pieces(load_evidence(folder / "out" / name), threat, training.protocol.facts)
     targets = json.loads((folder / "view" / "view.json").read_text())["targets"]
     with context.store.write(context.job.key, {"kind": "attack", "sensitive": True}) as entry:
         shutil.copytree(folder / "out", entry / "out")
         known = {"targets": targets, "truth": asdict(truth), "coins": coins, "sandbox": context.child.sandbox, **result}
         (entry / "attack.json").write_text(json.dumps(known))
     return {"sandbox": context.child.sandbox}
+
+
+def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: ProtocolFacts) -> None:
+    """Check what evidence says of itself: coverage, endpoints and reports are built on it.
+
+    Raises:
+        EvidenceError: It names a channel that the threat model does not use, a seat that does not exist, or a target twice.
+    """
+    for piece in pieces:
+        where = f"evidence {str(piece.name)[:80]!r}"
+        if not isinstance(piece.name, str) or not 0 < len(piece.name) <= 80:
+            raise EvidenceError(f"{where}: its name must be a text of 1 to 80 characters")
+        if piece.channel not in threat.channels:
+            used = ", ".join(threat.channels) or "none"
+            raise EvidenceError(f"{where} is said to come from channel {piece.channel!r}; its threat model uses {used}")
+        if piece.seat is not None and piece.seat not in {s.id for s in facts.seats}:
+            raise EvidenceError(f"{where} is about seat {piece.seat!r}; there are {', '.join(s.id for s in facts.seats)}")
+        ordered = piece.ordered if isinstance(piece, Images | Masks) else True
+        if ordered and len(set(piece.about)) < len(piece.about):
+            raise EvidenceError(f"{where} is about {len(piece.about) - len(set(piece.about))} targets twice")
 
 
 def _candidates(
@@ -111,22 +127,25 @@ def _outputs(training: Training, train: Path, candidates: Cohort) -> np.ndarray[
 def prepare(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Let the attack alter cohort or task in its own process; the engine tosses the coins."""
     patients = load_patients(context.store, spec["cohort"])
-    training = Training(spec, patients.cohort, patients.split)
-    secret = _secret(spec)
+    training = Training(spec, patients.cohort, patients.split, salt=patients.salt)
+    secret = adversary_secret(spec, patients.salt)
     folder = context.scratch / "adversary"
     folder.mkdir()
-    save_cohort(folder / "auxiliary", patients.cohort.of_patients(patients.split.auxiliary))
     threat = ThreatModel.from_json(spec["attacker"]["threat"])
+    nobody = training.cohort.take([])
+    save_cohort(
+        folder / "auxiliary", owned_cohort(training, threat.auxiliary, secret) or replace(nobody, origin=Origin(dataset=""))
+    )
     request = _request(spec, secret, _adversary(training, threat)) | {"task": asdict(training.task_spec)}
     (folder / "request.json").write_text(json.dumps(request))
     result = context.child.call("leakaudit.engine.attackrun:prepare", folder)
+    asked = spec["attacker"]["canaries"]
+    crafted = load_cohort(folder / "out-canaries") if result["canaries"] else None
+    canaries = admit(crafted, asked, training.members)
     with context.store.write(context.job.key, {"kind": "prepare", "sensitive": True}) as entry:
         (entry / "task.json").write_text(json.dumps(result["task"]))
-        if result["canaries"]:
-            crafted = load_cohort(folder / "out-canaries")
-            rng = np.random.default_rng(Secret.from_seed(spec["seed"], "coins", f"repeat-{spec['repeat']}").seed())
-            chance = spec["attacker"]["canaries"]["probability"]
-            coins = {p: bool(rng.random() < chance) for p in crafted.patients}
-            save_cohort(entry / "canaries", crafted)
+        if canaries is not None:
+            coins = toss(canaries, asked["probability"], training.secret.branch("coins"))
+            save_cohort(entry / "canaries", canaries)
             (entry / "coins.json").write_text(json.dumps(coins))
     return {}

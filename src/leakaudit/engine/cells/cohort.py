@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,8 +13,8 @@ import numpy as np
 from leakaudit.attacks.view import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort, Split
 from leakaudit.engine.jobprocess import Context
+from leakaudit.engine.places import build
 from leakaudit.engine.store import RunStore
-from leakaudit.engine.training import build
 
 __all__ = ["Patients", "load_patients", "run"]
 
@@ -26,11 +27,13 @@ class Patients:
         cohort: First visits of everybody in the split.
         gallery: Second visits of those who have one, or None.
         split: Who is what.
+        salt: Hash of all images, stored nowhere else: what an outsider who knows the recipe lacks to recompute randomness.
     """
 
     cohort: Cohort
     gallery: Cohort | None
     split: Split
+    salt: str
 
 
 def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         bits = {p: b.astype(int).tolist() for p, b in cohort.canaries.items()}
         (folder / "canaries.json").write_text(json.dumps({"bits": bits, "dots": dots}))
         (folder / "split.json").write_text(json.dumps(spec["split"]))
+        (folder / "salt").write_text(hashlib.sha256(b"salt" + np.ascontiguousarray(cohort.images).tobytes()).hexdigest())
     return {"samples": len(cohort), "digest": cohort.origin.digest}
 
 
@@ -72,4 +76,4 @@ def load_patients(store: RunStore, key: str) -> Patients:
     bits = {p: np.asarray(b, dtype=bool) for p, b in planted["bits"].items()}
     cohort = Cohort(**{f.name: getattr(plain, f.name) for f in fields(Cohort)} | {"canaries": bits, "dots": dots})
     gallery = load_cohort(folder / "gallery") if (folder / "gallery").exists() else None
-    return Patients(cohort=cohort, gallery=gallery, split=split)
+    return Patients(cohort=cohort, gallery=gallery, split=split, salt=(folder / "salt").read_text())

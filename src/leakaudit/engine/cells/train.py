@@ -18,12 +18,14 @@ from leakaudit.attacks.view import load_cohort
 from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.jobprocess import Context
-from leakaudit.engine.training import Play, Trained, Training, build, snapshot_rounds
+from leakaudit.engine.places import Place, played_place, replicas_for
+from leakaudit.engine.training import Play, Trained, Training, snapshot_rounds
+from leakaudit.engine.views import adversary_secret, owned_cohort
+from leakaudit.facts import SeatFacts
 from leakaudit.scoring.segmentation import patient_dice
-from leakaudit.threats import Tap
+from leakaudit.threats import Tap, ThreatModel
 from leakaudit.wire.recording import write_tensors
 from leakaudit.wire.seats import Seat
-from leakaudit.wire.wire import Party
 
 __all__ = ["NotDeterministicError", "open_training", "record", "run"]
 
@@ -45,7 +47,7 @@ def open_training(spec: Mapping[str, Any], context: Context) -> Training:
             crafted = load_cohort(entry.folder / "canaries")
             coins = json.loads((entry.folder / "coins.json").read_text())
             canaries = crafted.where(lambda s: coins[s.patient])
-    return Training(altered, patients.cohort, patients.split, canaries)
+    return Training(altered, patients.cohort, patients.split, canaries, salt=patients.salt)
 
 
 def player(training: Training, attacker: Mapping[str, Any] | None) -> tuple[str, Play] | None:
@@ -56,13 +58,24 @@ def player(training: Training, attacker: Mapping[str, Any] | None) -> tuple[str,
     if not seats:
         raise ValueError(f"the attack plays {attacker['threat']['plays']}, but no party has that role")
 
-    def play(seat: Seat, honest: Party) -> Party:
-        if attacker["threat"]["auxiliary"] != "none":
-            seat.auxiliary = training.cohort.of_patients(training.split.auxiliary)
-        party: Party = build(attacker, seat).play(honest)
-        return party
+    threat = ThreatModel.from_json(attacker["threat"])
+    secret = adversary_secret(training.spec, training.salt)
+
+    def play(facts: SeatFacts) -> Place:
+        defenses = training.spec["defenses"]
+        seat = Seat(
+            facts, training.secret.branch("adversary", facts.id), device=training.device, precision=training.spec["precision"],
+            auxiliary=owned_cohort(training, threat.auxiliary, secret),
+            replicas=replicas_for(training.protocol, training.task, attacker, defenses, secret, training.device),
+        )  # fmt: skip
+        return played_place(training.place(facts), attacker, seat, training.secret.branch("wire"))
 
     return seats[0], play
+
+
+def alters_replies(attacker: Mapping[str, Any] | None) -> bool:
+    """Whether an attack may answer in its seat's place; only then does a training (not a mere recording) have it on board."""
+    return attacker is not None and "replies" in attacker["threat"]["alters"]
 
 
 def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -70,7 +83,8 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     training = open_training(spec, context)
     wanted = [r for r in spec["also_record"] if context.store.get(r["key"]) is None]
     recordings = [([Tap.from_json(t) for t in r["taps"]], context.scratch / r["key"]) for r in wanted]
-    trained = training.run(recordings=recordings, play=player(training, spec.get("attacker")), progress=context.progress)
+    attacker = spec.get("attacker") if alters_replies(spec.get("attacker")) else None
+    trained = training.run(recordings=recordings, play=player(training, attacker), progress=context.progress)
     digest = trained.digest()
     for taps, messages in recordings:
         _store_record(context, messages.name, taps, messages, trained, digest)
@@ -99,9 +113,11 @@ def record(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     before = json.loads((entry.folder / "train.json").read_text())["digest"]
     training = open_training(spec, context)
     taps, messages = [Tap.from_json(t) for t in spec["taps"]], context.scratch / "messages"
-    trained = training.run(recordings=[(taps, messages)], play=player(training, spec.get("attacker")), progress=context.progress)
+    play = player(training, spec.get("attacker"))
+    trained = training.run(recordings=[(taps, messages)], play=play, progress=context.progress)
     if trained.digest() != before:
-        who = "the attack is not passive" if spec.get("attacker") else "training is not deterministic"
+        rides = play is not None and not alters_replies(spec.get("attacker"))
+        who = "the attack is not passive, as its threat model says it is" if rides else "training is not deterministic"
         raise NotDeterministicError(f"the replay ended with other weights than the training: {who}")
     _store_record(context, context.job.key, taps, messages, trained, before)
     return {"digest": before}
