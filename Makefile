@@ -7,7 +7,7 @@ TEST_TOOLS := pytest pytest-timeout jsonschema hatchling
 LINT_TOOLS := ruff mypy import-linter types-PyYAML types-jsonschema
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow lint bench schemas clean
 
 # torch first: without it, a range that admits a newer release would bring gigabytes of CUDA along.
 $(VENV)/.run: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
@@ -37,6 +37,11 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/run.py
+
+# The committed JSON Schemas: of the report, and of recipes as the core alone knows them.
+schemas: $(VENV)/.run
+	LEAKAUDIT_PLUGINS= $(BIN)/leakaudit schema > src/leakaudit/recipes/recipe.schema.json
+	$(BIN)/python -c "from leakaudit.report.schema import schema_text; print(schema_text(), end='')" > src/leakaudit/report/report.schema.json
 
 clean:
 	rm -rf $(VENV) quickstart-audit
