@@ -68,14 +68,14 @@ def played_place(honest: Place, attacker: Mapping[str, Any], adversary: Seat, st
         honest: The seat as it would be without the attack.
         attacker: Spec of the attack.
         adversary: The attack's seat, with randomness of its own.
-        streams: Branch from which the honest party's global stream is drawn, as the wire draws it.
+        streams: The seat's branch of the wire's randomness, from which its global stream is drawn.
 
     Raises:
         TypeError: `play` did not return a party.
     """
-    apart = _Apart(honest.party, streams.branch(adversary.id, "global").seed(), adversary.device)
+    apart = _Apart(honest.party, streams.branch("global").seed(), adversary.device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.branch(adversary.id, "adversary").seed())
+        torch.manual_seed(streams.branch("adversary").seed())
         attack = build(attacker, adversary)
         if not isinstance(attack, Attack):
             raise TypeError(f"{attacker['target']} is not a leakaudit.attacks.Attack")

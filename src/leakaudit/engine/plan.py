@@ -290,9 +290,19 @@ class _Row:
                 spec["prepare"] = self._prepare(choice, facts, spec, label)
                 inputs.append(spec["prepare"])
             spec["attacker"] = facts
+        apart = attacker is not None and "replies" in attacker[1]["threat"]["alters"] and self._apart(attacker[1], spec)
         label += f" (repeat {repeat + 1})" if self.planner.recipe.repeats > 1 else ""
         key = self.planner._key("train", spec, *plugins)
-        return self.planner._add("train", label, key, "train:run", {**spec, "also_record": []}, inputs, memory_mb=1200)
+        return self.planner._add(
+            "train", label, key, "train:run", {**spec, "also_record": []}, inputs, memory_mb=1200, isolated=apart
+        )
+
+    def _apart(self, facts: dict[str, Any], spec: dict[str, Any]) -> bool:
+        """Note in a cell's spec whether the party that an attack plays gets a process of its own, and return it."""
+        strict = bool(facts["plays_in_training"]) and self.planner.recipe.run.isolation == "strict"
+        if strict:
+            spec["isolation"] = "strict"
+        return strict
 
     def _prepare(self, choice: AttackChoice, facts: dict[str, Any], spec: dict[str, Any], label: str) -> str:
         whole = {**spec, "attacker": facts}
@@ -351,6 +361,7 @@ class _Row:
             return None
         taps = [as_json(t) for t in requires.taps]
         part = {"train_key": train, "taps": taps} | ({"attacker": facts} if rider else {})
+        apart = self._apart(facts, part)
         key = self.planner._key("record", part, *((choice.plugin,) if rider else ()))
         job = self.planner.jobs[train]
         if not rider:
@@ -359,7 +370,9 @@ class _Row:
                 wanted.append({"key": key, "taps": taps})
         spec = {k: v for k, v in job.spec.items() if k not in ("also_record", "runner")} | part
         inputs = [*job.inputs, train]
-        return self.planner._add("record", f"{job.label} for {choice.label}", key, "train:record", spec, inputs, memory_mb=1200)
+        return self.planner._add(
+            "record", f"{job.label} for {choice.label}", key, "train:record", spec, inputs, memory_mb=1200, isolated=apart
+        )
 
     def _attack(self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int) -> str:
         job = self.planner.jobs[train]

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leakaudit.engine.places import Place, guard_of
-from leakaudit.engine.plan import Baseline, Plan
+from leakaudit.engine.places import guard_of
 from leakaudit.engine.reasons import sentence
 from leakaudit.engine.training import Trained, Training
 from leakaudit.errors import UserError
 from leakaudit.facts import ProtocolFacts, SeatFacts
 from leakaudit.plugins.descriptors import DefenseInfo
 from leakaudit.plugins.params import DefenseParams
+from leakaudit.testing.defense_trial import OtherNoise, OtherWire, trial_of
 from leakaudit.testing.results import UntriedError, ViolationError
-from leakaudit.testing.stage import Stage, as_in_a_cell
+from leakaudit.testing.stage import as_in_a_cell
 from leakaudit.testing.subject import TINY, Subject, all_facts
 from leakaudit.threats import CHANNELS, Needs, NotApplicable, Unit
-from leakaudit.wire import Alarm, Replica, Secret
+from leakaudit.wire import Alarm, Replica
 
 __all__ = [
     "claim", "deterministic", "empty_batches", "guarantee", "needs", "own_randomness", "replica", "stochastic", "trains",
@@ -64,60 +64,9 @@ def _inconsistent(asked: Needs, facts: ProtocolFacts, info: DefenseInfo) -> str 
     return None
 
 
-class _Other(Secret):
-    """A secret whose branches named in `renamed` are others."""
-
-    renamed = ("wire",)
-
-    def branch(self, *names: str) -> Secret:
-        """Return the branch of this name, or another one where it is renamed."""
-        head, *rest = names
-        return Secret(self.key).branch(f"other {head}" if head in self.renamed else head, *rest)
-
-
-class _OtherNoise(Training):
-    """The same training, whose defenses draw from other streams."""
-
-    def place(self, facts: SeatFacts) -> Place:
-        """Return an honest seat whose defenses have another secret than the seat itself."""
-        seat = self.seat(facts)
-        guard = guard_of(self.spec["defenses"], self.seat(facts, branch="other defense"))
-        party = self.protocol.party(seat, self.task, guard, self.holdings(facts))
-        return Place(party=party, state=party.state, public=guard.public_state, claim=guard.guarantee)
-
-
-class _Trial:
-    """The defense in a tiny training under every protocol it applies to."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.stage = Stage(subject.folder)
-        self.plan: Plan = self.stage.plan(defenses=[subject.entry])
-        mine = [b for b in self.plan.baselines if b.defense == "under-test"]
-        self.baselines = [b for b in mine if b.reason is None]
-        if not self.baselines:
-            reasons = "; ".join(dict.fromkeys(b.reason for b in mine if b.reason))
-            raise UntriedError(f"it applies to none of the built-in protocols ({reasons}); try it with a recipe of your own")
-        self.trained: dict[str, Trained] = {}
-
-    def training(self, baseline: Baseline) -> Training:
-        """Return the defended training, ready to run."""
-        return self.stage.training(self.plan, baseline.trains[0])
-
-    def variant(self, baseline: Baseline, kind: type[Training]) -> Training:
-        """Return the defended training as another class of training."""
-        t = self.training(baseline)
-        return kind(t.spec, t.cohort, t.split, salt=t.salt)
-
-
-def _trial(subject: Subject) -> _Trial:
-    if "trial" not in subject.memo:
-        subject.memo["trial"] = _Trial(subject)
-    return cast("_Trial", subject.memo["trial"])
-
-
 def trains(subject: Subject) -> None:
     """A tiny training completes with the defense, and its model answers with numbers."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     for baseline in trial.baselines:
         training = trial.training(baseline)
         try:
@@ -144,7 +93,7 @@ def trains(subject: Subject) -> None:
 
 def deterministic(subject: Subject) -> None:
     """The same seed gives the same training, bit by bit."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     for baseline in trial.baselines:
         with as_in_a_cell():
             again = trial.training(baseline).run()
@@ -157,10 +106,10 @@ def deterministic(subject: Subject) -> None:
 
 def own_randomness(subject: Subject) -> None:
     """The defense draws from its seat alone: other states of the global generators change nothing."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     for baseline in trial.baselines:
         training = trial.training(baseline)
-        training.secret = _Other(training.secret.key)
+        training.secret = OtherWire(training.secret.key)
         with as_in_a_cell(seed=1):
             random.random()
             np.random.random()
@@ -174,11 +123,11 @@ def own_randomness(subject: Subject) -> None:
 
 def stochastic(subject: Subject) -> None:
     """A defense draws fresh randomness exactly if its descriptor says that it is stochastic."""
-    trial, says = _trial(subject), cast("DefenseInfo", subject.plugin.info).stochastic
+    trial, says = trial_of(subject), cast("DefenseInfo", subject.plugin.info).stochastic
     changed = []
     for baseline in trial.baselines:
         with as_in_a_cell():
-            other = trial.variant(baseline, _OtherNoise).run()
+            other = trial.variant(baseline, OtherNoise).run()
         if other.digest() != trial.trained[baseline.protocol].digest():
             changed.append(baseline.protocol)
     if says and not changed:
@@ -195,7 +144,7 @@ def stochastic(subject: Subject) -> None:
 
 def replica(subject: Subject) -> None:
     """A replica with the defense takes the trained weights, sends finite tensors, and passes gradients to its input."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     for baseline in trial.baselines:
         training, trained = trial.training(baseline), trial.trained[baseline.protocol]
         for facts in training.protocol.facts.seats:
@@ -234,7 +183,7 @@ def _send(made: Replica, training: Training, facts: SeatFacts) -> tuple[Tensor, 
 
 def guarantee(subject: Subject) -> None:
     """Every guarantee is scoped to seats and channels that exist, and its numbers make sense."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     claims = [
         (b, seat, c) for b in trial.baselines for seat, c in trial.trained[b.protocol].guarantees.items()
     ]  # fmt: skip
@@ -260,7 +209,7 @@ def guarantee(subject: Subject) -> None:
 
 def claim(subject: Subject) -> None:
     """`claim` is "none" exactly if guarantee() is None everywhere."""
-    trial, says = _trial(subject), cast("DefenseInfo", subject.plugin.info).claim
+    trial, says = trial_of(subject), cast("DefenseInfo", subject.plugin.info).claim
     made = [b.protocol for b in trial.baselines if trial.trained[b.protocol].guarantees]
     if says == "none" and made:
         raise ViolationError(
@@ -275,7 +224,7 @@ def claim(subject: Subject) -> None:
 
 def empty_batches(subject: Subject) -> None:
     """Trainings survive the empty batches of Poisson sampling."""
-    trial = _trial(subject)
+    trial = trial_of(subject)
     small = TINY | {"training": {"batch_size": 1}}
     for baseline in trial.baselines:
         spec: dict[str, Any] = dict(trial.training(baseline).spec)

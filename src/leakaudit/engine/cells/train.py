@@ -19,6 +19,7 @@ from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.places import Place, played_place, replicas_for
+from leakaudit.engine.remote import remote_place
 from leakaudit.engine.training import Play, Trained, Training, snapshot_rounds
 from leakaudit.engine.views import adversary_secret, owned_cohort
 from leakaudit.facts import SeatFacts
@@ -50,25 +51,28 @@ def open_training(spec: Mapping[str, Any], context: Context) -> Training:
     return Training(altered, patients.cohort, patients.split, canaries, salt=patients.salt)
 
 
-def player(training: Training, attacker: Mapping[str, Any] | None) -> tuple[str, Play] | None:
+def player(training: Training, attacker: Mapping[str, Any] | None, context: Context) -> tuple[str, Play] | None:
     """Return the seat an attack takes in training, and how; None where it takes none."""
     if not attacker or not attacker["plays_in_training"]:
         return None
     seats = training.protocol.facts.played(tuple(attacker["threat"]["plays"]))
     if not seats:
         raise ValueError(f"the attack plays {attacker['threat']['plays']}, but no party has that role")
-
-    threat = ThreatModel.from_json(attacker["threat"])
     secret = adversary_secret(training.spec, training.salt)
+    owned = owned_cohort(training, ThreatModel.from_json(attacker["threat"]).auxiliary, secret)
+    lent = secret.branch("replicas in training")
 
     def play(facts: SeatFacts) -> Place:
-        defenses = training.spec["defenses"]
+        if training.spec.get("isolation") == "strict":
+            folder = context.scratch / "adversary"
+            folder.mkdir()
+            return remote_place(training, facts, attacker, owned, lent, context.child, folder)
         seat = Seat(
             facts, training.secret.branch("adversary", facts.id), device=training.device, precision=training.spec["precision"],
-            auxiliary=owned_cohort(training, threat.auxiliary, secret),
-            replicas=replicas_for(training.protocol, training.task, attacker, defenses, secret, training.device),
+            auxiliary=owned,
+            replicas=replicas_for(training.protocol, training.task, attacker, training.spec["defenses"], lent, training.device),
         )  # fmt: skip
-        return played_place(training.place(facts), attacker, seat, training.secret.branch("wire"))
+        return played_place(training.place(facts), attacker, seat, training.secret.branch("wire", facts.id))
 
     return seats[0], play
 
@@ -84,7 +88,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     wanted = [r for r in spec["also_record"] if context.store.get(r["key"]) is None]
     recordings = [([Tap.from_json(t) for t in r["taps"]], context.scratch / r["key"]) for r in wanted]
     attacker = spec.get("attacker") if alters_replies(spec.get("attacker")) else None
-    trained = training.run(recordings=recordings, play=player(training, attacker), progress=context.progress)
+    trained = training.run(recordings=recordings, play=player(training, attacker, context), progress=context.progress)
     digest = trained.digest()
     for taps, messages in recordings:
         _store_record(context, messages.name, taps, messages, trained, digest)
@@ -113,7 +117,7 @@ def record(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     before = json.loads((entry.folder / "train.json").read_text())["digest"]
     training = open_training(spec, context)
     taps, messages = [Tap.from_json(t) for t in spec["taps"]], context.scratch / "messages"
-    play = player(training, spec.get("attacker"))
+    play = player(training, spec.get("attacker"), context)
     trained = training.run(recordings=[(taps, messages)], play=play, progress=context.progress)
     if trained.digest() != before:
         rides = play is not None and not alters_replies(spec.get("attacker"))
