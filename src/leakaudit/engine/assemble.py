@@ -267,7 +267,9 @@ class _Writer:
             difference = Measured(value=value, ci=[interval.low, interval.high])
         elif b.defense != NONE:
             difference = Measured(value=None, reason=u.reason or "the undefended model has no Dice to compare with")
-        status = "control" if b.defense == NONE else (u.verdict.status if u.verdict is not None else "REVIEW")
+        status = u.verdict.status if u.verdict is not None else "REVIEW"
+        if b.defense == NONE or b.reason is not None:
+            status = "control" if b.defense == NONE else "N/A"
         reason = u.reason or (u.verdict.reasons[0] if u.verdict is not None and u.verdict.status != "PASS" else None)
         return m.Utility(
             dice=u.dice, ci=None if u.interval is None else [u.interval.low, u.interval.high], difference=difference, n=u.n,
@@ -304,7 +306,8 @@ class _Writer:
             protocol=p.protocol, defense=p.defense, attack=p.attack, family=self._info(judged).family,
             status=judged.verdict.status, reasons=self._clean(judged.verdict.reasons), repeats=repeats,
             threat=self._threat(judged), adaptive=result.adaptive if p.defense != NONE and judged.merged else None,
-            isolation=_isolation(judged), endpoints=[self._endpoint(judged, e) for e in result.endpoints],
+            isolation=_isolation(judged, self.plan.recipe.run.isolation),
+            endpoints=[self._endpoint(judged, e) for e in result.endpoints],
             controls=self._controls(judged), leakage=self._top(judged), sabotage=judged.sabotage,
             guarantee=self._guarantee(self.results.trainings[p.protocol, p.defense]),
             cost=mp.Cost(seconds=judged.seconds, peak_memory_mb=judged.peak_mb), images=self._images(judged),
@@ -393,11 +396,15 @@ def _control(control: ControlResult | None, n: int) -> mp.Control | None:
     return mp.Control(value=control.value, ci=ci, criterion=control.criterion, passed=control.passed, n=n)
 
 
-def _isolation(judged: Judged) -> str:
+def _isolation(judged: Judged, mode: str) -> str:
     if not judged.merged:
         return "did not run"
     confined = "cut off from other files by the kernel" if judged.sandbox == "landlock" else "not cut off from other files"
-    return f"in a process of its own, on its view alone, {confined}"
+    text = f"in a process of its own, on its view alone, {confined}"
+    if judged.pairing.requires is None or not judged.pairing.requires.plays_in_training:
+        return text
+    where = "in a process of its own" if mode == "strict" else "in the training's own process, where it can reach the others' data"
+    return f"{text}; during training its party was {where}"
 
 
 def _state(tried: Sequence[Judged], channel: str, family: str) -> Any:

@@ -12,6 +12,7 @@ __all__ = ["MISSING"]
 _MODULES = (
     "numpy",
     "torch",
+    "torch._dynamo",  # what the first optimizer of every process imports otherwise, in about two seconds
     "safetensors.torch",
     "scipy.stats",
     "skimage.metrics",

@@ -223,7 +223,7 @@ class ViewWriter:
         auxiliary = owned_cohort(self.training, self.threat.auxiliary, self.secret)
         if auxiliary is not None:
             save_cohort(folder / "auxiliary", auxiliary)
-        held = [self.facts.seat(s) for s in self.seats if self.facts.seat(s).modalities]
+        held = [seat for s in self.seats if (seat := self.facts.seat(s)).modalities or seat.labels]
         if held:
             save_cohort(folder / "holdings", self._holdings(held))
         cohort = self.sources.candidates
@@ -238,13 +238,16 @@ class ViewWriter:
             save_cohort(folder / "candidates", shown)
 
     def _holdings(self, held: Sequence[SeatFacts]) -> Cohort:
-        """Return the members' images in the modalities the played seats hold; the patient of a row is its token."""
+        """Return the members' images and masks that the played seats hold; the patient of a row is its token."""
         modalities = [m for m in self.training.members.modalities if any(m in seat.modalities for seat in held)]
         cohort = self.training.members.channels(modalities)
         rows = [i for i, s in enumerate(cohort.samples) if any(seat.site in (None, s.site) for seat in held)]
         samples = tuple(Sample(patient=self._sample(i, "holdings"), position=cohort.samples[i].position) for i in rows)
-        labels = cohort.labels[rows] if any(seat.labels for seat in held) else np.zeros_like(cohort.labels[rows])
-        return replace(cohort.take(rows), samples=samples, labels=labels, origin=Origin(dataset=""), canaries={}, dots={})
+        shown = replace(cohort.take(rows), samples=samples, origin=Origin(dataset=""), canaries={}, dots={})
+        if not any(seat.labels for seat in held):
+            shown = replace(shown, labels=np.zeros_like(shown.labels))
+        # Who holds masks alone does not know where the brain is.
+        return shown if modalities else replace(shown, brain=np.zeros_like(shown.brain))
 
     def _defenses(self) -> list[dict[str, Any]]:
         public = ("name", "seats", "stochastic")

@@ -119,7 +119,7 @@ class Utility(Part):
     ci: Ci | None = Field(default=None, description="95 % interval of the mean Dice.")
     difference: Measured | None = Field(default=None, description="Mean Dice minus undefended, paired; null if undefended.")
     n: int = Field(ge=0, description="Number of test patients.")
-    status: Literal["PASS", "FAIL", "REVIEW", "ERROR", "control"] = Field(description="Utility's own word.")
+    status: Status = Field(description="Utility's own word; N/A where the defense has no meaning in the protocol.")
     reason: str | None = Field(default=None, description="Why a number is missing, or why the status is not PASS.")
 
 
