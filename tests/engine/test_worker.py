@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leakaudit.engine import worker
+from leakaudit.engine import forkserver, worker
 from leakaudit.engine.forkserver import ForkServer
 from leakaudit.engine.jobs import Job, Outcome
 from leakaudit.engine.keys import digest, environment
@@ -212,3 +212,18 @@ def test_sentences_hide_data_and_keep_shapes() -> None:
     assert text("ratio a/b is 0.5") == "RuntimeError: ratio a/b is 0.5"
     assert len(text("word " * 1000)) < 330
     assert sentence(KeyError()) == "KeyError"
+
+
+def test_a_job_that_is_forked_while_the_dead_are_buried_is_no_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at all processes and the look at the supervised ones are two moments; a job may appear between them."""
+    supervisor, job, looks, killed = 100, 101, [], []
+
+    def tree(pid: int) -> list[int]:
+        looks.append(pid)
+        forked = [job] if len(looks) > 1 else []
+        return [supervisor, *forked] if pid == os.getpid() else forked
+
+    monkeypatch.setattr(forkserver, "descendants", tree)
+    monkeypatch.setattr(forkserver.os, "kill", lambda pid, number: killed.append(pid))
+    forkserver._reap({supervisor})
+    assert not killed

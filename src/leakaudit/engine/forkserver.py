@@ -220,9 +220,12 @@ def _reap(supervisors: set[int]) -> None:
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
             if pid in supervisors:
                 supervisors.discard(pid)
+    # All of ours first, those in good hands second: a job forked between the two looks is in neither list, while the other
+    # order would take it for an orphan and kill it.
+    ours = descendants(os.getpid())
     below: set[int] = set()
     for pid in supervisors:
         below |= {pid, *descendants(pid)}
-    for pid in set(descendants(os.getpid())) - below:
+    for pid in set(ours) - below:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
