@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import DefenseParams
@@ -18,6 +18,8 @@ TRAINED: dict[str, tuple[Channel, ...]] = {"trainer": ("model",), "site": ("upda
 
 class DpSgdParams(DefenseParams):
     """DP-SGD (Abadi et al. 2016)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"noise_multiplier": 1.0}]})
 
     noise_multiplier: float | None = Field(
         None, gt=0, description="Standard deviation of the noise over the clip norm. Give this or target_epsilon."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import AttackParams
@@ -17,6 +17,8 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 class ModelInversionParams(AttackParams):
     """Parameters of `model-inversion`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"iterations": 5}, {"iterations": 5, "levels": "joint", "draws": 2}]})
 
     clients: Names | None = Field(None, description="Seats to attack, for example [client-0]; default every image client.")
     levels: Literal["each", "joint", "each-and-joint"] | Names = Field(
