@@ -1,7 +1,7 @@
 """Audit what leaks when hospitals train one segmentation model together.
 
-Public packages: `leakaudit.plugins` (descriptors, hook marker, params models), `leakaudit.threats`, `leakaudit.facts`, `leakaudit.errors`,
-`leakaudit.cohorts`, `leakaudit.models`, `leakaudit.wire`, `leakaudit.defenses`, `leakaudit.protocols`,
+Public packages: `leakaudit.plugins` (descriptors, hook marker, params models), `leakaudit.threats`, `leakaudit.facts`,
+`leakaudit.errors`, `leakaudit.cohorts`, `leakaudit.models`, `leakaudit.wire`, `leakaudit.defenses`, `leakaudit.protocols`,
 `leakaudit.attacks` and `leakaudit.testing`. Whatever is not in the `__all__` of one of these may change at any time.
 """
 

@@ -79,9 +79,7 @@ class ThreatModel:
         does = "only watches" if self.passive else f"alters {', '.join(self.alters)}"
         sees = ", ".join(self.channels) or "nothing"
         knows = "; ".join(_GRANT_WORDS[grant] for grant in self.knows) or "nothing else"
-        return (
-            f"{who[0].upper()}{who[1:]}, who {does}, sees {sees}, owns {_AUXILIARY_WORDS[self.auxiliary]}, and knows {knows}."
-        )
+        return f"{who[0].upper()}{who[1:]}, who {does}, sees {sees}, owns {_AUXILIARY_WORDS[self.auxiliary]}, and knows {knows}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,8 +47,7 @@ def test_listings_import_nothing_heavy(toys: Site, command: list[str]) -> None:
 def test_checking_a_recipe_imports_no_torch(toys: Site, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        "version: 1\nname: toy\ndata: toy-data\nprotocols: [toy-split]\nattacks: [toy-inversion]\n"
-        "run: {executor: toy-executor}\n"
+        "version: 1\nname: toy\ndata: toy-data\nprotocols: [toy-split]\nattacks: [toy-inversion]\nrun: {executor: toy-executor}\n"
     )
     for verb in (["validate", str(recipe)], ["schema"]):
         result = call(toys, "-c", PROBE, *verb)

@@ -80,9 +80,7 @@ def _heap() -> str:
     for thing in gc.get_objects():
         if type(thing) in (dict, list, tuple, set):
             values = list(thing.items()) if type(thing) is dict else list(thing)
-            texts += [
-                str(value) for pair in values for value in (pair if type(pair) is tuple else (pair,)) if type(value) is str
-            ]
+            texts += [str(value) for pair in values for value in (pair if type(pair) is tuple else (pair,)) if type(value) is str]
     return "\n".join(texts)
 
 

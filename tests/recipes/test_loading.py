@@ -55,9 +55,7 @@ def test_a_full_recipe(load: Any) -> None:
     assert recipe.executor.plugin.info.name == "toy-executor"
     assert len(recipe.choices) == 9
     picky = recipe.attacks[1]
-    assert [(p, d) for p in ("toy-split", "short") for d in ("none", "noise-0.1") if not picky.applies(p, d)] == [
-        ("short", "none")
-    ]
+    assert [(p, d) for p in ("toy-split", "short") for d in ("none", "noise-0.1") if not picky.applies(p, d)] == [("short", "none")]
 
 
 def test_the_resolved_recipe_is_complete_and_loads_to_itself(load: Any, toys: Site) -> None:
