@@ -14,7 +14,8 @@ from typing import Any
 from leakaudit.engine.assemble import assemble
 from leakaudit.engine.executors import Executor
 from leakaudit.engine.jobs import Outcome
-from leakaudit.engine.plan import Plan, describe, make_plan, worker_count
+from leakaudit.engine.plan import Plan, describe
+from leakaudit.engine.planner import make_plan, worker_count
 from leakaudit.engine.progress import ProgressDisplay
 from leakaudit.engine.results import judge
 from leakaudit.engine.scheduler import Event, run_jobs

@@ -14,6 +14,7 @@ from leakaudit.engine.jobs import Outcome
 from leakaudit.engine.merge import Merged, merge
 from leakaudit.engine.plan import Baseline, Pairing, Plan
 from leakaudit.engine.store import RunStore
+from leakaudit.engine.utility import UtilityResult, mean_dice, patient_means
 from leakaudit.plugins.descriptors import AttackInfo
 from leakaudit.scoring.controls import ControlResult, negative_control, positive_control
 from leakaudit.scoring.intervals import Interval, difference_interval, patient_interval, with_repeats
@@ -23,7 +24,7 @@ from leakaudit.scoring.policy import Policy
 from leakaudit.scoring.results import EndpointResult, PairingResult, Verdict
 from leakaudit.scoring.verdicts import pairing_verdict
 
-__all__ = ["Judged", "Results", "UtilityResult", "judge"]
+__all__ = ["Judged", "Results", "judge"]
 
 NONE = "none"
 _RESAMPLING = 20220822
@@ -57,27 +58,6 @@ class Judged:
     seconds: float | None = None
     peak_mb: float | None = None
     sandbox: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UtilityResult:
-    """Dice of one baseline.
-
-    Attributes:
-        dice: Mean by region and `"mean"`.
-        interval: Interval of the mean over patients and repeats.
-        difference: Paired difference to the undefended model and its interval; None where there is none.
-        n: Test patients.
-        verdict: Utility's own verdict; None for the undefended model.
-        reason: Why a number is missing.
-    """
-
-    dice: dict[str, float | None]
-    interval: Interval | None
-    difference: tuple[float, Interval] | None
-    n: int
-    verdict: Verdict | None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +211,7 @@ class _Judge:
         if pairing.requires is None or not pairing.requires.threat.alters:
             return None
         trainings = [self._json(key, "train.json") for key in pairing.trains]
-        means = [m for t in trainings if t is not None and (m := _dice(t["utility"]["dice"])["mean"]) is not None]
+        means = [m for t in trainings if t is not None and (m := mean_dice(t["utility"]["dice"])["mean"]) is not None]
         return float(np.mean(means)) if means else None
 
     # Baselines ----------------------------------------------------------------------------------------------------
@@ -254,12 +234,12 @@ class _Judge:
         if not trainings:
             why = baseline.reason or self._reason(baseline.trains)
             return UtilityResult(dice=nothing, interval=None, difference=None, n=0, verdict=None, reason=why)
-        patients, means = _patient_means(trainings)
+        patients, means = patient_means(trainings)
         if not patients:
             why = "The split has no test patients, so utility was not measured."
             return UtilityResult(dice=nothing, interval=None, difference=None, n=0, verdict=None, reason=why)
         table = np.array([[[np.nan if v is None else v for v in row] for row in t["utility"]["dice"]] for t in trainings])
-        dice = _dice(np.concatenate(list(table)).tolist())
+        dice = mean_dice(np.concatenate(list(table)).tolist())
         interval = None
         if len(patients) >= 2:
             interval = with_repeats(means.mean(axis=1), patient_interval(means.mean(axis=0), seed=_RESAMPLING))
@@ -276,7 +256,7 @@ class _Judge:
             return None, Verdict(status="REVIEW", reasons=("One test patient: the difference of Dice has no interval.",))
         if not reference:
             return None, utility_verdict(None, self.policy)
-        before = _patient_means(reference)[1]
+        before = patient_means(reference)[1]
         interval = difference_interval(means, before, seed=_RESAMPLING)
         return (float((means - before).mean()), interval), utility_verdict(interval, self.policy)
 
@@ -308,25 +288,3 @@ def _negative(shuffled: Merged | None) -> ControlResult | None:
         return None
     interval = shuffled.interval(0.999)
     return None if interval is None else negative_control(shuffled.value, interval)
-
-
-def _dice(rows: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
-    """Return the mean Dice by region over the patients that have it, and the mean of these."""
-    table = np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=np.float64).reshape(-1, len(REGIONS))
-    means: dict[str, float | None] = {}
-    for i, region in enumerate(REGIONS):
-        there = table[:, i][~np.isnan(table[:, i])]
-        means[region] = float(there.mean()) if len(there) else None
-    known = [v for v in means.values() if v is not None]
-    return {**means, "mean": float(np.mean(known)) if known else None}
-
-
-def _patient_means(trainings: Sequence[Mapping[str, Any]]) -> tuple[list[str], Any]:
-    """Return the test patients that have any region, and their mean Dice over regions, (repeats, patients)."""
-    patients = list(trainings[0]["utility"]["patients"])
-    table = np.array(
-        [[[np.nan if v is None else v for v in row] for row in t["utility"]["dice"]] for t in trainings], dtype=np.float64
-    ).reshape(len(trainings), len(patients), len(REGIONS))
-    there = ~np.isnan(table[0]).all(axis=1)
-    means = np.array([[np.nanmean(row) for row, ok in zip(repeat, there, strict=True) if ok] for repeat in table])
-    return [p for p, ok in zip(patients, there, strict=True) if ok], means

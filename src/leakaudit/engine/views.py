@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leakaudit.attacks.evidence import Target
+from leakaudit.attacks.evidence import EvidenceError, Target
 from leakaudit.attacks.view import save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.engine.specs import as_json
@@ -120,6 +120,8 @@ class ViewWriter:
         samples = self.training.members.samples
         attacked = set(self.training.attacked())
         rows = sorted((t, row) for t, row in self.rows.items() if t in self._sent and row in attacked)
+        if rows:
+            self._all_patients({row for _, row in rows}, attacked)
         found = [Target(token=t, position=samples[row].position) for t, row in rows]
         sizes: dict[str, int] = {}
         if self.sources.candidates is not None:
@@ -131,6 +133,20 @@ class ViewWriter:
             for t, s in sorted(self.senders.items())
         ]
         return found
+
+    def _all_patients(self, seen: set[int], attacked: set[int]) -> None:
+        """Check that every attacked patient crossed: a patient is never dropped without a word.
+
+        Raises:
+            EvidenceError: Some did not, as can happen under Poisson sampling in a short training.
+        """
+        patients = [self.training.members.samples[row].patient for row in sorted(attacked)]
+        missing = set(patients) - {self.training.members.samples[row].patient for row in seen}
+        if missing:
+            raise EvidenceError(
+                f"{len(missing)} of {len(set(patients))} attacked patients are in none of the recorded messages; train for more "
+                "rounds, or tap more of them"
+            )
 
     # Messages -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ from leakaudit.engine.cells.train import open_training
 from leakaudit.engine.child import CleanChild
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.jobs import Job
-from leakaudit.engine.plan import Plan, make_plan
+from leakaudit.engine.plan import Plan
+from leakaudit.engine.planner import make_plan
 from leakaudit.engine.store import RunStore
 from leakaudit.engine.training import Training
 from leakaudit.plugins.targets import import_target
