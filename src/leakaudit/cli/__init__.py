@@ -9,6 +9,7 @@ import typer
 
 from leakaudit.cli import (
     cache,
+    compare,
     doctor,
     plan,
     plugins,
@@ -49,6 +50,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "plan": plan.plan,
     "validate": validate.validate,
     "report": report.report,
+    "compare": compare.compare,
     "schema": schema.schema,
     "doctor": doctor.doctor,
     "version": version.version,
