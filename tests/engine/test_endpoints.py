@@ -10,7 +10,8 @@ import pytest
 from leakaudit.attacks import EvidenceError, Images, Masks, Values
 from leakaudit.cohorts import Cohort, regions
 from leakaudit.cohorts.phantom import Phantom, PhantomParams
-from leakaudit.engine.endpoints import Ground, score_images, score_masks, score_values
+from leakaudit.engine.endpoints import Ground, score_masks, score_values
+from leakaudit.engine.image_endpoints import score_images
 from leakaudit.engine.merge import Merged, merge
 
 

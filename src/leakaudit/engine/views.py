@@ -9,61 +9,29 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from leakaudit.attacks.evidence import EvidenceError, Target
 from leakaudit.attacks.view import save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
+from leakaudit.engine.adversary import Sources, Truth, owned_cohort
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
 from leakaudit.scoring.controls import derange
-from leakaudit.threats import Auxiliary, ThreatModel
+from leakaudit.threats import ThreatModel
 from leakaudit.wire.messages import Message
 from leakaudit.wire.recording import MessageLog, Recorder
 from leakaudit.wire.seats import Secret
 
-__all__ = ["Sources", "Truth", "ViewWriter", "adversary_secret", "owned_cohort"]
+__all__ = ["REAL", "SHUFFLED", "ViewWriter"]
 
 REAL, SHUFFLED = "messages", "messages-shuffled"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where a view's content comes from.
-
-    Attributes:
-        train: Entry folder of the training.
-        record: Entry folder of the recording, or None if the attack taps nothing.
-        candidates: Candidate patients if the threat model grants them (members and others mixed), or None.
-        outputs: Logits of the deployed model on the candidates' samples, or None.
-    """
-
-    train: Path
-    record: Path | None = None
-    candidates: Cohort | None = None
-    outputs: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """What only the scorer knows: who is behind the tokens.
-
-    Attributes:
-        rows: Row among the members behind each token of kind `"sample"`.
-        candidates: Patient key behind each token of kind `"candidate"`.
-        messages: Sender behind each token of kind `"message"`.
-    """
-
-    rows: dict[str, int]
-    candidates: dict[str, str]
-    messages: dict[str, str]
 
 
 class ViewWriter:
@@ -311,29 +279,3 @@ def _rotation(order: Sequence[str], rows: Mapping[str, Sequence[int]], seed: int
         mixed = [group[i] for i in rng.permutation(len(group))]
         shown.update(zip(mixed, mixed[1:] + mixed[:1], strict=True))
     return shown
-
-
-def adversary_secret(spec: Mapping[str, Any], salt: str) -> Secret:
-    """Return the branch of the attack in a cell's spec: never above or beside those of the training."""
-    return Secret.from_seed(spec["seed"], "attack", salt, f"repeat-{spec['repeat']}", spec["attacker"]["target"])
-
-
-def owned_cohort(training: Training, auxiliary: Auxiliary, secret: Secret) -> Cohort | None:
-    """Return the patients an adversary owns, under tokens of its own: before, during and after training the same."""
-    cohort = training.cohort.of_patients(training.split.auxiliary)
-    match auxiliary:
-        case "none":
-            return None
-        case "same":
-            pass
-        case "shifted":
-            count = {site: sum(s.site == site for s in training.members.samples) for site in cohort.sites}
-            least = min(count, key=lambda site: (count[site], site))
-            cohort = cohort.where(lambda s: s.site == least)
-        case "noise":
-            rng = np.random.default_rng(secret.branch("noise images").seed())
-            noise = rng.standard_normal(cohort.images.shape, dtype=np.float32)
-            cohort = replace(cohort, images=noise, labels=np.zeros_like(cohort.labels))
-    salt = secret.branch("tokens")
-    samples = tuple(replace(s, patient=salt.token(f"auxiliary-{s.patient}")) for s in cohort.samples)
-    return replace(cohort, samples=samples, origin=Origin(dataset=""), canaries={}, dots={})

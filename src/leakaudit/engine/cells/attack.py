@@ -14,13 +14,14 @@ import numpy as np
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, load_evidence
 from leakaudit.attacks.view import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin
+from leakaudit.engine.adversary import Sources, adversary_secret, owned_cohort
 from leakaudit.engine.canaries import admit, toss
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.cells.train import open_training
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
-from leakaudit.engine.views import REAL, SHUFFLED, Sources, ViewWriter, adversary_secret, owned_cohort
+from leakaudit.engine.views import REAL, SHUFFLED, ViewWriter
 from leakaudit.facts import ProtocolFacts, SeatFacts
 from leakaudit.threats import ThreatModel
 from leakaudit.wire.recording import read_tensors

@@ -12,7 +12,8 @@ import numpy as np
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, load_evidence
 from leakaudit.attacks.view import load_cohort
 from leakaudit.engine.cells.cohort import load_patients
-from leakaudit.engine.endpoints import Ground, Picture, rows_of, score_images, score_masks, score_values
+from leakaudit.engine.endpoints import Ground, rows_of, score_masks, score_values
+from leakaudit.engine.image_endpoints import Picture, score_images
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.views import REAL, SHUFFLED
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from leakaudit.attacks.view import load_cohort
 from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
+from leakaudit.engine.adversary import adversary_secret, owned_cohort
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.places import Place, played_place, replicas_for
 from leakaudit.engine.remote import remote_place
 from leakaudit.engine.training import Play, Trained, Training, snapshot_rounds
-from leakaudit.engine.views import adversary_secret, owned_cohort
 from leakaudit.facts import SeatFacts
 from leakaudit.scoring.segmentation import patient_dice
 from leakaudit.threats import Tap, ThreatModel
