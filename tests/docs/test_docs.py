@@ -211,3 +211,22 @@ def test_every_field_of_a_report_is_described() -> None:
     page = (ROOT / "docs" / "report.md").read_text()
     assert not [name for name in Report.model_fields if f"`{name}`" not in page]
     assert not [f for f in Recipe.model_fields if f not in re.findall(r"[a-z]+", (ROOT / "docs" / "recipes.md").read_text())]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "recipes.md"], ids=lambda p: p.name)
+def test_the_first_recipe_of_a_page_is_computed_as_written(page: Path, tmp_path: Path) -> None:
+    """The reader's first run, for real: every command about the page's first whole recipe, in a process of its own."""
+    recipe = next(b for b in YAML_BLOCKS if b.page == page.name and "version" in yaml.safe_load(b.text))
+    name = yaml.safe_load(recipe.text)["name"]
+    (tmp_path / f"{name}.yaml").write_text(recipe.text)
+    lines = [c for c in commands(page) if any(a.startswith((f"{name}.yaml", f"{name}-audit")) for a in c.arguments)]
+    verbs = [c.arguments[0] for c in lines]
+    assert verbs[:3] == ["validate", "plan", "run"]
+    for line in lines[: verbs.index("run") + 2]:
+        command = [sys.executable, "-m", "leakaudit.cli", *line.arguments]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+    report = json.loads((tmp_path / f"{name}-audit" / "report.json").read_text())
+    assert report["cells"]["failed"] == 0
+    assert all(p["endpoints"] for p in report["pairings"])
+    assert (tmp_path / f"{name}-audit" / "report.html").stat().st_size > 50_000
