@@ -7,13 +7,14 @@ import json
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from leakaudit.engine.assemble import assemble
 from leakaudit.engine.executors import Executor
 from leakaudit.engine.jobs import Outcome
+from leakaudit.engine.kept import keep, recall
 from leakaudit.engine.plan import Plan, describe
 from leakaudit.engine.planner import make_plan, worker_count
 from leakaudit.engine.progress import ProgressDisplay
@@ -31,7 +32,6 @@ from leakaudit.scoring.policy import Policy
 __all__ = ["PlanView", "RunResult", "cache_info", "cache_prune", "plan", "render", "run"]
 
 STORE = "store"
-_RUN = "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def run(recipe: ResolvedRecipe, out: Path, *, fail_on: str, progress: bool = Tru
     log = _log_to(out / "run.log")
     try:
         outcomes = _compute(planned, store, progress)
-        _write_outcomes(store, outcomes)
+        keep(store, planned, outcomes)
         report = _report(planned, store, outcomes, recipe.policy, fail_on)
     finally:
         logging.getLogger("leakaudit").removeHandler(log)
@@ -158,11 +158,6 @@ def _compute(planned: Plan, store: RunStore, progress: bool) -> dict[str, Outcom
             return run_jobs(planned.jobs, executor, store, on_event)
         finally:
             executor.close()
-
-
-def _write_outcomes(store: RunStore, outcomes: dict[str, Outcome]) -> None:
-    """Keep how cells ended, so that a later rendering still knows why one failed."""
-    (store.root / _RUN).write_text(json.dumps({key: asdict(o) for key, o in outcomes.items()}))
 
 
 def _report(planned: Plan, store: RunStore, outcomes: dict[str, Outcome], policy: Policy, fail_on: str) -> Report:
@@ -213,8 +208,7 @@ def _rejudge(out: Path, policy: Path) -> Report:
     recipe = load_recipe(out / "recipe.resolved.yaml", [f"policy={json.dumps(str(policy.absolute()))}"], allow_patient_images=True)
     planned = make_plan(recipe)
     store = RunStore(out / STORE)
-    kept = store.root / _RUN
-    outcomes = {k: Outcome(**o) for k, o in json.loads(kept.read_text()).items()} if kept.exists() else {}
+    planned, outcomes = recall(store, planned)
     return _report(planned, store, outcomes, recipe.policy, recipe.policy.fail_on)
 
 
