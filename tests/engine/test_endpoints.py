@@ -142,11 +142,23 @@ def test_membership_is_compared_within_sites() -> None:
     evidence = {"name": "loss", "channel": "output", "seat": None, "level": None, "endpoints": [endpoint], "shuffled": None}
     found = merge([{"evidence": [evidence]}], "endpoints", 1)["loss"]
     assert found.raw["auc"] > 0.65
+    assert found.raw["sites_compared"] == 2
     assert abs(found.raw["auc_within_sites"] - 0.5) < 0.1
     interval = found.interval()
     assert interval is not None
     assert interval.low < 0 < interval.high
     assert found.n == 100
+
+
+def test_membership_without_a_shared_site_says_that_it_is_pooled() -> None:
+    endpoint = {
+        "name": "membership", "patients": ["a", "b", "c", "d"], "score": [3.0, 2.0, 1.0, 0.0],
+        "member": [True, True, False, False], "site": ["x", "x", "y", "y"],
+    }  # fmt: skip
+    evidence = {"name": "loss", "channel": "output", "seat": None, "level": None, "endpoints": [endpoint], "shuffled": None}
+    found = merge([{"evidence": [evidence]}], "endpoints", 1)["loss"]
+    assert found.raw["sites_compared"] == 0
+    assert found.value == pytest.approx(1.0)
 
 
 def test_cohort_without_a_second_visit_is_its_own_gallery(ground: Ground) -> None:

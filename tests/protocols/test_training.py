@@ -16,7 +16,7 @@ from leakaudit.protocols.centralized import Centralized
 from leakaudit.protocols.federated import Federated, average
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.protocols.split import Split
-from leakaudit.wire import Message, Seat, Secret, Wire
+from leakaudit.wire import Message, Seat, Secret, Wire, WireError
 
 NETWORK = NetworkParams(channels=[4, 8, 8])
 TRAINING = TrainingParams(batch_size=4, learning_rate=1e-2)
@@ -105,6 +105,20 @@ def test_federated_with_one_site_and_one_round_is_local_training() -> None:
     for name, value in parties["aggregator"].state().items():
         expected = sum(w * s[name] for w, s in zip(weights, sites, strict=True)) / sum(weights)
         torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_defense_that_asks_the_sites_again_is_told_that_nobody_answers() -> None:
+    class Asking(Chain):
+        def aggregate(self, inbox, ask):
+            return ask(Message(channel="control", sender="aggregator", receiver="site-0", round=0, step=0, tensors={}))
+
+    protocol = Federated(FederatedParams(network=NETWORK, training=TRAINING, rounds=1), cohort_facts())
+    secret = Secret.from_seed(1)
+    seat = Seat(protocol.facts.seat("aggregator"), secret, shared=secret)
+    holds = Holdings(tokens=(), units=torch.empty(0, dtype=torch.long))
+    aggregator = protocol.party(seat, load_task(protocol.task()), Asking([], seat), holds)
+    with pytest.raises(WireError, match="does not carry"):
+        aggregator.reply([])
 
 
 def test_average_weighs_by_samples() -> None:

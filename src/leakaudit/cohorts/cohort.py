@@ -80,7 +80,7 @@ class Cohort:
         modalities: Names of the image channels.
         origin: What the cohort is.
         canaries: Identity bits planted in a patient's images, by patient key; bool arrays.
-        dots: Where the canary bits sit: float32 (bits, 2) voxel coordinates (row, column) by (patient, visit,
+        dots: Where the canary bits sit: float32 (bits, spatial axes) voxel coordinates by (patient, visit,
             position); empty where no canary was planted.
     """
 

@@ -122,10 +122,15 @@ class Merged:
 
 
 def _within(scores: Floats, member: NDArray[np.bool_], sites: list[str], *, level: float = 0.95) -> Any:
-    shared = {s for s in sites if any(m and t == s for m, t in zip(member, sites, strict=True))}
-    shared &= {s for s in sites if any(not m and t == s for m, t in zip(member, sites, strict=True))}
-    # Without a site that has both kinds, the whole cohort is the only stratum left; the report says so.
-    return stratified_auc(scores, member, sites if shared else ["all"] * len(sites), level=level)
+    # Without a site that has both kinds, the whole cohort is the only stratum left; `sites_compared` is then 0.
+    strata = sites if _shared_sites(member, sites) else ["all"] * len(sites)
+    return stratified_auc(scores, member, strata, level=level)
+
+
+def _shared_sites(member: NDArray[np.bool_], sites: Sequence[str]) -> set[str]:
+    """Return the sites that have members and others."""
+    inside = {s for s, m in zip(sites, member, strict=True) if m}
+    return inside & {s for s, m in zip(sites, member, strict=True) if not m}
 
 
 def merge(repeats: Sequence[Mapping[str, Any]], part: Literal["endpoints", "shuffled"], seed: int) -> dict[str, Merged]:
@@ -177,8 +182,8 @@ def _membership_raw(tables: Sequence[tuple[Floats, NDArray[np.bool_], list[str]]
     """Return the AUC within sites and over all, and the TPR at 1 % FPR where so few non-members can resolve it."""
     within = float(np.mean([_within(*t).value for t in tables]))
     pooled = float(np.mean([auc(s[m], s[~m]) for s, m, _ in tables]))
-    raw = {"auc_within_sites": within, "auc": pooled}
-    scores, member, _ = tables[0]
+    scores, member, sites = tables[0]
+    raw = {"auc_within_sites": within, "auc": pooled, "sites_compared": float(len(_shared_sites(member, sites)))}
     low = tpr_at_fpr(scores[member], scores[~member], 0.01)
     if low is not None:
         raw["tpr_at_1_percent_fpr"] = low.tpr[0]

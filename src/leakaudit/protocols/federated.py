@@ -18,7 +18,7 @@ from leakaudit.protocols.training import Learner, initial_network, plain_state
 from leakaudit.wire.messages import Message
 from leakaudit.wire.replica import Replica
 from leakaudit.wire.seats import Seat
-from leakaudit.wire.wire import Party, Wire
+from leakaudit.wire.wire import Party, Wire, WireError
 
 __all__ = ["Aggregator", "Federated", "Site"]
 
@@ -84,13 +84,21 @@ def restart(optimizer: object) -> None:
     inner.state.clear()
 
 
+def _no_questions(message: Message) -> Sequence[Message]:
+    """Refuse a question of an aggregating defense: silence would pass for an answer.
+
+    Raises:
+        WireError: Always; federated averaging has no step in which sites are asked again.
+    """
+    raise WireError(f"the aggregator asked {message.receiver!r} a question, which federated averaging does not carry yet")
+
+
 class Aggregator(Party):
     """Averages the updates, weighted by the samples behind them."""
 
     def __init__(self, seat: Seat, task: Task, guard: Guard, params: FederatedParams) -> None:
         self.seat, self.guard, self.params = seat, guard, params
         self.model: dict[str, Tensor] = plain_state(initial_network(seat, task).to(seat.device))
-        self.ask = lambda message: ()
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
         """Hand the model to the receivers that the schedule names, or average the updates that arrived."""
@@ -98,7 +106,7 @@ class Aggregator(Party):
         if orders:
             return [sent for order in orders if (sent := self._model_for(order)) is not None]
         updates = [m for m in map(self.guard.incoming, inbox) if m is not None and m.channel == "update"]
-        mean = self.guard.aggregate(updates, self.ask)
+        mean = self.guard.aggregate(updates, _no_questions)
         if mean is None:
             mean = average(updates)
         self.model = {k: v + mean[k] if k in mean else v for k, v in self.model.items()}

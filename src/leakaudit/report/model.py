@@ -131,7 +131,9 @@ class Baseline(Part):
     status: Status = Field(description="Privacy verdict of the defense over its pairings.")
     reasons: list[str] = Field(default=[], description="Why.")
     utility: Utility = Field(description="Dice on test patients.")
-    strongest: Strongest | None = Field(default=None, description="Leakage of the strongest attack, chosen on validation.")
+    strongest: Strongest | None = Field(
+        default=None, description="Leakage of the attack that leaks most, chosen on the attacked patients, so that it errs upward."
+    )
     not_dominated: bool | None = Field(default=None, description="In the band that nothing significantly dominates.")
     guarantee: GuaranteeStatement | None = Field(default=None, description="Its formal claim.")
     traffic_bytes: int | None = Field(default=None, ge=0, description="Bytes that crossed the wire.")
