@@ -61,11 +61,15 @@ class Encoder(nn.Module):
         params: Network parameters.
         inputs: Number of input modalities.
         levels: Number of levels it computes; level i has spatial size / 2**i.
+
+    Attributes:
+        channels: Channels of each level, for defenses that add layers behind it.
     """
 
     def __init__(self, dims: int, params: NetworkParams, inputs: int, levels: int) -> None:
         super().__init__()
         sizes = params.channels[:levels]
+        self.channels = tuple(sizes)
         self.blocks = nn.ModuleList(
             _block(dims, params, inputs if i == 0 else sizes[i - 1], c, stride=1 if i == 0 else 2) for i, c in enumerate(sizes)
         )

@@ -1,4 +1,4 @@
-"""Gaussian noise at the cut (Titcombe et al. 2021, arXiv 2104.05743; He et al., ACSAC 2019)."""
+"""Gaussian and Laplace noise at the cut (Titcombe et al. 2021, arXiv 2104.05743; He et al., ACSAC 2019)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import torch
 from torch import Tensor
 
 from leakaudit_cut.cut import CutDefense
-from leakaudit_cut.params import GaussianNoiseParams
+from leakaudit_cut.params import GaussianNoiseParams, LaplaceNoiseParams
 
-__all__ = ["GaussianNoise", "clip_samples"]
+__all__ = ["GaussianNoise", "LaplaceNoise", "clip_samples", "laplace"]
 
 _FLOOR = 1e-6
 """Least spread that relative noise assumes, so that a constant level is not sent in the clear."""
 
 
-def clip_samples(levels: dict[str, Tensor], norm: float) -> dict[str, Tensor]:
-    """Scale each sample down so that its L2 norm over all `levels` together is at most `norm`.
+def clip_samples(levels: dict[str, Tensor], norm: float, order: int = 2) -> dict[str, Tensor]:
+    """Scale each sample down so that its norm over all `levels` together is at most `norm`.
 
     Args:
         levels: Activations, each (n, ...).
         norm: Bound, above 0.
+        order: 2 for the Euclidean norm, 1 for the sum of absolute values.
     """
-    norms = [torch.linalg.vector_norm(t.flatten(1).float(), dim=1) for t in levels.values()]
-    factor = norm / torch.linalg.vector_norm(torch.stack(norms), dim=0).clamp(min=norm)
+    norms = [torch.linalg.vector_norm(t.flatten(1).float(), ord=order, dim=1) for t in levels.values()]
+    factor = norm / torch.linalg.vector_norm(torch.stack(norms), ord=order, dim=0).clamp(min=norm)
     return {name: t * factor.to(t.dtype).reshape(-1, *[1] * (t.dim() - 1)) for name, t in levels.items()}
 
 
@@ -45,3 +46,22 @@ class GaussianNoise(CutDefense[GaussianNoiseParams]):
         # Detached: otherwise the client could learn to shrink the noise instead of learning the task.
         spread = level.detach().std(correction=0).clamp(min=_FLOOR)
         return level + self.params.sigma * spread * noise
+
+
+def laplace(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return Laplace noise of scale 1 in the shape of `like`: the difference of two exponential draws."""
+    draws = torch.empty((2, *like.shape), device=like.device, dtype=torch.float32).exponential_(generator=generator)
+    return (draws[0] - draws[1]).to(like.dtype)
+
+
+class LaplaceNoise(CutDefense[LaplaceNoiseParams]):
+    """Adds Laplace noise of scale b to every entry, after optional clipping of each sample's L1 norm."""
+
+    def change(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the noised levels; with scale 0, and without clipping, exactly what came."""
+        if self.params.clip is not None and levels:
+            levels = clip_samples(levels, self.params.clip, order=1)
+        if self.params.scale == 0:
+            return levels
+        generator = self.seat.rng("laplace")
+        return {name: t + self.params.scale * laplace(t, generator) for name, t in levels.items()}

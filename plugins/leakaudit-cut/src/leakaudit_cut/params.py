@@ -10,7 +10,9 @@ from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import DefenseParams
 from leakaudit.threats import Needs, NotApplicable
 
-__all__ = ["CutParams", "DropoutParams", "GaussianNoiseParams"]
+__all__ = [
+    "CutParams", "DropoutParams", "GaussianNoiseParams", "LaplaceNoiseParams", "QuantizationParams", "RandomProjectionParams",
+]  # fmt: skip
 
 
 class CutParams(DefenseParams):
@@ -80,3 +82,24 @@ class DropoutParams(CutParams):
     mode: Literal["element", "channel"] = Field(
         "element", description="Whether single entries or whole channels of a sample are dropped."
     )
+
+
+class LaplaceNoiseParams(CutParams):
+    """Laplace noise on activations."""
+
+    scale: float = Field(0.5, ge=0, description="Scale b of the Laplace noise, in the units of the activations. 0 adds none.")
+    clip: float | None = Field(
+        None, gt=0, description="L1 norm to which each sample's activations are clipped before, over all changed levels together."
+    )
+
+
+class QuantizationParams(CutParams):
+    """Few-bit activations."""
+
+    bits: int = Field(4, ge=1, le=16, description="Bits of each entry: 2**bits values between a sample's least and largest.")
+
+
+class RandomProjectionParams(CutParams):
+    """Activations turned and cut down by a random matrix."""
+
+    keep: float = Field(0.5, gt=0, le=1, description="Share of the channels' dimensions that is kept, rounded, at least one.")
