@@ -13,6 +13,7 @@ from leakaudit_cut.params import (
     RandomProjectionParams,
 )
 from leakaudit_cut.params_learned import AttackerAwareParams, BottleneckParams, NoPeekParams, ShredderParams
+from leakaudit_cut.params_watching import SplitGuardParams
 
 _TITCOMBE = "Titcombe et al. 2021, Practical Defences Against Model Inversion Attacks for Split Neural Networks, 2104.05743"
 
@@ -22,6 +23,15 @@ def leakaudit_defenses() -> Iterable[DefenseInfo]:
     """What changes the activations of image clients: noise, dropout, compression, and clients that learn to send less."""
     yield from _plain()
     yield from _learned()
+    yield DefenseInfo(
+        name="splitguard",
+        summary="Catches a hijacking server by batches with false masks, which clients do not learn from.",
+        params=SplitGuardParams,
+        target="leakaudit_cut.splitguard:SplitGuard",
+        api_version="1.0",
+        references=("Erdogan, Kupcu and Cicek, WPES 2022, SplitGuard: Detecting and Mitigating Training-Hijacking Attacks",),
+        channels=("label",),
+    )
 
 
 def _plain() -> Iterable[DefenseInfo]:
