@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := -e . $(foreach p,$(wildcard plugins/*),-e $(p))
 TEST_TOOLS := pytest pytest-timeout jsonschema hatchling
+# Brings axe-core, which checks the report's accessibility in Chromium; the browser driver that it would pull in is not used.
+LONE_TEST_TOOLS := axe-playwright-python
 LINT_TOOLS := ruff mypy import-linter types-PyYAML types-jsonschema
 export OMP_NUM_THREADS ?= 1
 
@@ -18,6 +20,7 @@ $(VENV)/.run: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(TEST_TOOLS) $(LINT_TOOLS)
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt $(LONE_TEST_TOOLS)
 	touch $@
 
 quickstart: $(VENV)/.run

@@ -6,8 +6,10 @@ Seconds are of this machine and moment; ratios are what to compare. Everything r
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -99,6 +101,17 @@ def phantom() -> None:
     dataset.load([e.patient for e in dataset.inventory().patients])
 
 
+def page(pairings: int) -> Callable[[], str]:
+    """Return the rendering of a report with so many pairings, as the tests of the report room build it."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+    from factory import make_report
+
+    from leakaudit.report import render_html
+
+    report = make_report(pairings)
+    return lambda: render_html(report)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     plain = timed(plain_loop())
@@ -111,6 +124,8 @@ def main() -> None:
         rows.append((name, seconds, seconds / plain))
     seconds = timed(phantom, 3)
     rows.append(("phantom, 50 patients, 64x64", seconds, seconds / plain))
+    seconds = timed(page(1000), 3)
+    rows.append(("page of a report with 1,000 pairings", seconds, seconds / plain))
     print(f"{'what':<42} {'cpu s':>8} {'ratio':>7}")
     for name, spent, ratio in rows:
         print(f"{name:<42} {spent:>8.3f} {ratio:>7.2f}")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = {
     "leakaudit", "leakaudit.plugins", "leakaudit.threats", "leakaudit.facts", "leakaudit.errors", "leakaudit.cohorts",
     "leakaudit.models", "leakaudit.wire", "leakaudit.defenses", "leakaudit.protocols", "leakaudit.attacks", "leakaudit.testing",
+    "leakaudit.report",
 }  # fmt: skip
 SOURCES = sorted((ROOT / "plugins").glob("*/src/**/*.py"))
 

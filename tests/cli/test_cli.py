@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Outcome:
     sentence: str = "model inversion recovers more than allowed."
     report_json: Path = Path("out/report.json")
     report_html: Path = Path("out/report.html")
+    private_log: Path | None = None
 
 
 class Cells:
@@ -68,7 +70,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls["run"] = (recipe.name, out, fail_on, progress)
         return Outcome()
 
-    def render(out: Path, formats: tuple[str, ...], policy: Path | None) -> list[Path]:
+    def render(out: Path, formats: tuple[str, ...], policy: Path | None, *, patient_images: bool) -> list[Path]:
         calls["render"] = (out, formats, policy)
         return [out / f"report.{form}" for form in formats]
 
@@ -215,10 +217,16 @@ def test_interrupt_is_130(recipe: Path, engine: dict[str, Any]) -> None:
 
 def test_an_internal_error_is_one_line_and_a_log(recipe: Path, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     engine["raise"] = ZeroDivisionError("a\nb")
+    Path("out/store").mkdir(parents=True)
     result = call("run", recipe, "--out", "out")
     assert result.exit_code == 1
-    assert result.stderr == "internal error: ZeroDivisionError: a b\nThe traceback is in out/run.log.\n"
-    assert "Traceback" in Path("out/run.log").read_text()
+    what, where = result.stderr.splitlines()
+    # What other code says may name patients: on stderr there is the place only.
+    assert re.fullmatch(r"internal error: ZeroDivisionError \(test_cli\.py:\d+ in run\)", what)
+    assert where == "The traceback is in out/store/private.log."
+    assert "ZeroDivisionError: a\nb" in Path("out/store/private.log").read_text()
+    assert Path("out/store/private.log").stat().st_mode & 0o777 == 0o600
+    assert not Path("out/run.log").exists()
     monkeypatch.setenv("LEAKAUDIT_DEBUG", "1")
     assert "Traceback" in call("run", recipe, "--out", "out").stderr
 

@@ -240,3 +240,21 @@ def test_unknown_patients_and_absent_visits(root: Path) -> None:
         read.load(["c"])
     assert len(read.load(["a"], visits=(1,))) == 0
     assert len(read.load([])) == 0
+
+
+def test_the_size_of_voxels_is_known_after_resampling(root: Path) -> None:
+    """A lesion is as large in millimeters as it was: 4 x 4 voxels of 1 mm, and 5 slices of z_mm."""
+    for index, modality in enumerate(MODALITIES):
+        save(root / f"b_{modality}.nii.gz", volume(index + 99), z_mm=2.0)
+    save(root / "b_seg.nii.gz", mask(), z_mm=2.0)
+    flat = dataset(root, size=64).load(["a", "b"])
+    volumes = dataset(root, dims=3, size=[64, 64, 64]).load(["a", "b"])
+    assert set(flat.spacing) == set(volumes.spacing) == {("a", 0), ("b", 0)}
+    for i, sample in enumerate(flat.samples):
+        assert len(flat.spacing[sample.patient, 0]) == 2
+        area = (flat.labels[i] > 0).sum() * np.prod(flat.spacing[sample.patient, 0])
+        assert area == 0 or area == pytest.approx(16, rel=0.25)
+    for i, key in enumerate("ab"):
+        size = (volumes.labels[i] > 0).sum() * np.prod(volumes.spacing[key, 0])
+        assert size == pytest.approx(80 * (1 + i), rel=0.2)
+    assert set(flat.of_patients(["a"]).spacing) == {("a", 0)}

@@ -101,6 +101,7 @@ def test_the_guides_attack_is_scored(audit: Path) -> None:
     assert set(found) == {("nearest-patient", "none"), ("nearest-patient", "coarse")}
     assert all(p["endpoints"] and p["leakage"]["value"] is not None for p in found.values())
     assert found["nearest-patient", "coarse"]["adaptive"] is True
+    assert [(s["title"], s["failed"], len(s["tables"])) for s in report["sections"]] == [("Trainings by usefulness", None, 1)]
     assert any(p["distribution"] == "leakaudit-nearest" and not p["ours"] for p in report["provenance"]["plugins"])
 
 

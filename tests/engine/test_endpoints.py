@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from leakaudit.attacks import EvidenceError, Images, Masks, Values
-from leakaudit.cohorts import Cohort, regions
+from leakaudit.cohorts import Cohort, Origin, Sample, regions
 from leakaudit.cohorts.phantom import Phantom, PhantomParams
-from leakaudit.engine.endpoints import Ground, score_masks, score_values
+from leakaudit.engine.endpoints import Ground
+from leakaudit.engine.evidence_matrix import chosen_patients, middle_rows
 from leakaudit.engine.image_endpoints import score_images
+from leakaudit.engine.mask_endpoints import score_masks, score_values
 from leakaudit.engine.merge import Merged, merge
+from leakaudit.scoring.images import masked_mse, masked_nmi
+from leakaudit.scoring.permutation import shuffle_test
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,8 @@ def test_the_truth_itself_is_full_recovery(ground: Ground) -> None:
     assert set(by_name) == {"fidelity", "identity", "canary"}
     for name, endpoint in by_name.items():
         np.testing.assert_allclose(endpoint.score, endpoint.anchor, atol=1e-6, err_msg=name)
-    assert by_name["fidelity"].raw["mse"] == pytest.approx(0, abs=1e-9)
-    assert by_name["identity"].raw["other_visit"] == 1.0
+    assert by_name["fidelity"].raw["mse"].value == pytest.approx(0, abs=1e-9)
+    assert by_name["identity"].raw["gallery_of_other_visit"].value == 1.0
     assert by_name["identity"].score.mean() >= 0.9
     assert by_name["canary"].anchor.mean() >= 0.99
     assert pictures
@@ -141,9 +145,9 @@ def test_membership_is_compared_within_sites() -> None:
     }  # fmt: skip
     evidence = {"name": "loss", "channel": "output", "seat": None, "level": None, "endpoints": [endpoint], "shuffled": None}
     found = merge([{"evidence": [evidence]}], "endpoints", 1)["loss"]
-    assert found.raw["auc"] > 0.65
-    assert found.raw["sites_compared"] == 2
-    assert abs(found.raw["auc_within_sites"] - 0.5) < 0.1
+    assert found.raw["auc"].value > 0.65
+    assert found.raw["sites_compared"].value == 2
+    assert abs(found.raw["auc_within_sites"].value - 0.5) < 0.1
     interval = found.interval()
     assert interval is not None
     assert interval.low < 0 < interval.high
@@ -157,13 +161,153 @@ def test_membership_without_a_shared_site_says_that_it_is_pooled() -> None:
     }  # fmt: skip
     evidence = {"name": "loss", "channel": "output", "seat": None, "level": None, "endpoints": [endpoint], "shuffled": None}
     found = merge([{"evidence": [evidence]}], "endpoints", 1)["loss"]
-    assert found.raw["sites_compared"] == 0
+    assert found.raw["sites_compared"].value == 0
     assert found.value == pytest.approx(1.0)
 
 
 def test_cohort_without_a_second_visit_is_its_own_gallery(ground: Ground) -> None:
     found, _ = score_images(images(ground, truth(ground)), range(10), replace(ground, gallery=None))
     identity = next(e for e in found if e.name == "identity")
-    assert identity.raw["other_visit"] == 0.0
+    assert identity.raw["gallery_of_other_visit"].value == 0.0
     assert isinstance(ground.members, Cohort)
     np.testing.assert_allclose(identity.score, 1.0)
+
+
+# What is shown beside leakage ------------------------------------------------------------------------------------------
+
+
+def test_scores_in_their_own_units_with_their_patients(ground: Ground) -> None:
+    half = truth(ground) * 0.5
+    found, _ = score_images(images(ground, half), range(10), ground)
+    raw = {name: r for e in found for name, r in e.raw.items()}
+    members = ground.members.channels(["t2"])
+    error = masked_mse(half[:, 0], members.images[:, 0], members.brain)
+    assert raw["mse"].value == pytest.approx(error.mean())
+    assert raw["mse_of_chance"].value is not None
+    assert raw["mse_leakage"].value == pytest.approx(1 - error.mean() / raw["mse_of_chance"].value)
+    assert raw["ssim"].value == pytest.approx(found[0].score.mean())
+    assert raw["ssim_of_chance"].value == pytest.approx(found[0].chance.mean())
+    assert (raw["psnr"].unit, raw["psnr"].n) == ("dB", 10)
+    assert raw["nmi"].value == pytest.approx(masked_nmi(half[:, 0], members.images[:, 0], members.brain).mean())
+    assert (raw["ms_ssim"].unit, raw["ms_ssim"].reason) == ("3 of 5 scales", None)
+    assert (raw["rank_1"].value, raw["mean_rank"].value, raw["gallery_size"].value) == (1.0, 1.0, 40.0)
+    assert raw["bit_accuracy"].value == pytest.approx(found[2].score.mean())
+    assert "32 bits" in raw["bit_accuracy"].unit
+
+
+def test_several_samples_of_a_patient_count_once(ground: Ground) -> None:
+    """Patients are averaged, not images: the first has three rows, and the others one each."""
+    rows = [0, 0, 0, 1, 2]
+    stack = truth(ground)[rows]
+    stack[:3] *= 0.2
+    found, _ = score_images(images(ground, stack), rows, ground)
+    single, _ = score_images(images(ground, stack[2:]), rows[2:], ground)
+    assert found[0].raw["mse"].value == pytest.approx(single[0].raw["mse"].value)
+    assert found[0].raw["mse"].n == 3
+
+
+def test_ms_ssim_says_why_it_is_missing() -> None:
+    phantom = Phantom(PhantomParams(patients=14, size=24, dims=3, depth=8), 0)
+    names = [e.patient for e in phantom.inventory().patients]
+    cohort = phantom.load(names)
+    small = Ground(
+        members=cohort.of_patients(names[:6]), auxiliary=cohort.of_patients(names[6:]), validation=cohort.take([]), gallery=None,
+        owned="same",
+    )  # fmt: skip
+    found, _ = score_images(images(small, truth(small)), range(6), small)
+    missing = found[0].raw["ms_ssim"]
+    assert missing.value is None
+    assert missing.reason == "its window of 11 voxels does not fit samples of 8 x 24 x 24"
+    assert found[0].exchange is not None, "of volumes the middle slice of the brain is exchanged"
+    pairs = found[0].exchange.matrix
+    assert pairs.shape == (6, 6)
+    assert (np.diagonal(pairs) > pairs[~np.eye(6, dtype=bool)].max()).all()
+
+
+def test_shuffled_evidence_is_scored_and_nothing_of_it_is_shown(ground: Ground) -> None:
+    shown, pictures = score_images(images(ground, truth(ground)), range(10), ground)
+    bare, none = score_images(images(ground, truth(ground)), range(10), ground, shown=False)
+    assert pictures
+    assert not none
+    for one, other in zip(shown, bare, strict=True):
+        np.testing.assert_array_equal(one.score, other.score)
+        assert one.exchange is not None
+        assert one.raw
+        assert (other.exchange, other.raw) == (None, {})
+    about = tuple(f"t{i}" for i in range(10))
+    stolen = Masks(name="m", channel="cut-gradient", about=about, masks=regions(ground.members.labels))
+    assert all(e.exchange is None and not e.raw for e in score_masks(stolen, range(10), ground, shown=False))
+
+
+# Exchanged evidence ----------------------------------------------------------------------------------------------------
+
+
+def test_own_gains_stand_on_the_diagonal(ground: Ground) -> None:
+    found, _ = score_images(images(ground, truth(ground) * 0.5), range(10), ground)
+    fidelity, _, canary = found
+    for endpoint in (fidelity, canary):
+        assert endpoint.exchange is not None
+        order = [endpoint.patients.index(p) for p in endpoint.exchange.patients]
+        np.testing.assert_allclose(np.diagonal(endpoint.exchange.matrix), (endpoint.score - endpoint.chance)[order], atol=1e-9)
+    assert fidelity.exchange is not None
+    assert set(fidelity.exchange.sites) == {s.site for s in ground.members.samples}
+
+
+def test_bits_of_one_patient_are_held_against_those_of_another(ground: Ground) -> None:
+    found, _ = score_images(images(ground, truth(ground)), range(10), ground)
+    exchange = found[2].exchange
+    assert exchange is not None
+    bits = [ground.members.canaries[p] for p in exchange.patients]
+    assert exchange.matrix[1, 4] + 0.5 == pytest.approx((bits[1] == bits[4]).mean(), abs=0.04)
+
+
+def test_masks_and_volumes_are_exchanged(ground: Ground) -> None:
+    about = tuple(f"t{i}" for i in range(10))
+    stolen = Masks(name="m", channel="cut-gradient", about=about, masks=regions(ground.members.labels))
+    whole = score_masks(stolen, range(10), ground)[0]
+    assert whole.exchange is not None
+    order = [whole.patients.index(p) for p in whole.exchange.patients]
+    np.testing.assert_allclose(np.diagonal(whole.exchange.matrix), (1 - whole.chance)[order])
+    assert shuffle_test(whole.exchange.matrix, seed=0).p == 0.001
+    assert whole.raw["dice"].value == 1.0
+    brain = ground.members.brain.sum(axis=(1, 2))
+    volumes = ((ground.members.labels > 0).sum(axis=(1, 2)) / brain).astype(np.float32)
+    (endpoint,) = score_values(Values(name="v", channel="update", about=about, values=volumes), range(10), ground)
+    assert endpoint.exchange is not None
+    np.testing.assert_allclose(np.diagonal(endpoint.exchange.matrix), endpoint.score - endpoint.chance, atol=1e-5)
+    assert endpoint.raw["error_factor"].value == pytest.approx(1.0)
+
+
+def test_volumes_without_auxiliary_patients_have_no_chance(ground: Ground) -> None:
+    nobody = replace(ground, auxiliary=ground.auxiliary.take([]), validation=ground.validation.take([]), owned="none")
+    values = Values(name="v", channel="update", about=("t0",), values=np.ones(1, dtype=np.float32))
+    with pytest.raises(EvidenceError, match="needs auxiliary patients"):
+        score_values(values, [0], nobody)
+    found, _ = score_images(images(ground, truth(ground)), range(10), nobody)
+    assert found[0].chance_name == "flat"
+    masks = Masks(name="m", channel="cut-gradient", about=("t0",), masks=regions(ground.members.labels[:1]))
+    assert {e.chance_name for e in score_masks(masks, [0], nobody)} == {"empty"}
+
+
+def test_the_middle_slice_of_each_patient_is_exchanged() -> None:
+    samples = [("b", 3), ("b", 9), ("b", 5), ("a", 4), ("a", 5), ("c", 7)]
+    n = len(samples)
+    cohort = Cohort(
+        images=np.zeros((n, 1, 4, 4), np.float32), labels=np.zeros((n, 4, 4), np.uint8), brain=np.ones((n, 4, 4), bool),
+        samples=tuple(Sample(patient=p, position=z) for p, z in samples), modalities=("t1",), origin=Origin(dataset="x"),
+    )  # fmt: skip
+    assert middle_rows(cohort) == [3, 2, 5], "in the order of the keys; of two equally near the lower"
+
+
+def test_at_most_a_hundred_patients_are_exchanged() -> None:
+    names = [f"p-{i:03d}" for i in range(250)]
+    chosen = chosen_patients(names[::-1])
+    assert len(chosen) == len(set(chosen)) == 100
+    assert chosen == sorted(chosen)
+    assert (chosen[0], chosen[-1]) == (names[0], names[-1])
+    assert chosen_patients(["b", "a", "b"]) == ["a", "b"]
+
+
+def test_one_patient_alone_has_nobody_to_exchange_with(ground: Ground) -> None:
+    found, _ = score_images(images(ground, truth(ground)[:1]), [0], ground)
+    assert [e.exchange for e in found] == [None] * len(found)

@@ -45,6 +45,23 @@ def test_plain_lines_elsewhere_than_on_a_terminal(capsys: pytest.CaptureFixture[
     ]
 
 
+def test_a_second_phase_goes_on_counting(capsys: pytest.CaptureFixture[str]) -> None:
+    first, more = jobs(1), jobs(2, "attack")
+    display = ProgressDisplay()
+    with display:
+        for plan in (first, more):
+            for job in plan:
+                display(Event("planned", job))
+            for job in plan:
+                display(Event("started", job))
+                display(Event("ended", job, Outcome(job.key, "ok", seconds=2)))
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/1] train split/0 ... ok 2.0 s",
+        "[2/3] attack split/0 ... ok 2.0 s, about 2.0 s left",
+        "[3/3] attack split/1 ... ok 2.0 s",
+    ]
+
+
 def test_bar_on_a_terminal_shows_only_failures_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
     plan, stream = jobs(3), Terminal()
     outcomes = [Outcome(plan[0].key, "ok", seconds=5), Outcome(plan[1].key, "error", "It [raised].", 1)]

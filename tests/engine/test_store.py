@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from leakaudit.engine.owners import owned_name
 from leakaudit.engine.store import Entry, RunStore
+from leakaudit.errors import UserError
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -147,3 +150,87 @@ def test_info_and_prune(store: RunStore) -> None:
     assert store.prune() == 22
     assert store.info().count == 0
     assert RunStore(Path(store.root)).get(KEY) is None
+
+
+def dead(prefix: str) -> str:
+    """Return a name as `owned_name` makes it, of a process that does not live."""
+    return re.sub(r"-[0-9]+-[0-9]+-", f"-{2**22 + 1}-1-", owned_name(prefix))
+
+
+@pytest.mark.parametrize("sensitive", [True, False])
+def test_pruning_takes_what_is_no_entry_along(store: RunStore, sensitive: bool) -> None:
+    """A half-written or damaged entry may hold anything; what a living process writes stays."""
+    kept = put(store, OTHER, kind="score")
+    damaged = put(store, KEY, sensitive=False).folder
+    (damaged / "entry.json").write_text("{")
+    stray = damaged.parent / "notes.txt"
+    stray.write_text("patient 7")
+    left = damaged.parent / dead(f".{KEY}")
+    left.mkdir()
+    (left / "images.npy").write_text("patient 7")
+    living = damaged.parent / owned_name(f".{'ab' * 31}00")
+    living.mkdir()
+    assert store.prune(sensitive=sensitive) > 0
+    assert [path for path in (damaged, stray, left) if path.exists()] == []
+    assert kept.folder.exists() is sensitive
+    assert living.is_dir()
+    assert store.unfinished() == 1
+    living.rmdir()
+    assert store.unfinished() == 0
+
+
+def test_pruning_never_follows_links(store: RunStore, tmp_path: Path) -> None:
+    shelf = put(store, KEY, sensitive=True).folder.parent
+    apart = tmp_path / "apart"
+    (apart / ("cd" * 32)).mkdir(parents=True)
+    (apart / ("cd" * 32) / "precious.txt").write_text("mine")
+    (apart / dead(".cd")).mkdir()
+    (apart / "record.json").write_text("mine")
+    for place, target in (
+        (store.root / "cells" / "cd", apart), (shelf / ("ef" * 32), apart / ("cd" * 32)), (shelf / KEY / "link", apart),
+        (shelf / "a-file", apart / "record.json"),
+    ):  # fmt: skip
+        place.symlink_to(target)
+    again = RunStore(store.root)
+    assert not (store.root / "cells" / "cd").exists(), "a link among the shelves is taken away when the store is opened"
+    assert again.get("cd" * 32) is None
+    again.prune()
+    assert (apart / ("cd" * 32) / "precious.txt").read_text() == "mine"
+    assert (apart / "record.json").read_text() == "mine"
+    assert len(list(apart.iterdir())) == 3
+    assert list(shelf.iterdir()) == []
+
+
+def test_an_entry_that_is_a_link_is_no_entry(store: RunStore, tmp_path: Path) -> None:
+    folder = put(store).folder
+    folder.rename(tmp_path / KEY)
+    folder.symlink_to(tmp_path / KEY)
+    assert RunStore(store.root).get(KEY) is None
+    assert not folder.is_symlink()
+    assert (tmp_path / KEY / "entry.json").exists()
+
+
+def test_cells_that_are_a_link_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "home" / "ab").mkdir(parents=True)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "cells").symlink_to(tmp_path / "home")
+    with pytest.raises(UserError, match="is a link"):
+        RunStore(tmp_path / "store")
+
+
+def test_a_store_that_others_may_enter_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(mode=0o755)
+    (tmp_path / "store").chmod(0o755)
+    assert stat.S_IMODE(RunStore(tmp_path / "store").root.stat().st_mode) == 0o700
+
+
+def test_what_cannot_be_removed_is_no_success(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, sensitive=True)
+
+    def refuse(path: Path, ignore_errors: bool) -> None:
+        assert not ignore_errors, "an error that is ignored leaves patient data behind"
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("leakaudit.engine.store.shutil.rmtree", refuse)
+    with pytest.raises(PermissionError):
+        store.prune(sensitive=True)

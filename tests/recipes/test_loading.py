@@ -63,7 +63,7 @@ def test_the_resolved_recipe_is_complete_and_loads_to_itself(load: Any, toys: Si
     path = Path("recipe.resolved.yaml")
     recipe.write(path)
     document = yaml.safe_load(path.read_text())
-    assert document["attacks"][0] == {"use": "toy-inversion", "name": "toy-inversion",
+    assert document["attacks"][0] == {"use": "toy-inversion", "name": "toy-inversion", "seeds": 1,
                                       "params": {"iterations": 10, "style": "learned"}}  # fmt: skip
     assert [entry["name"] for entry in document["defenses"]] == ["noise-0.1", "toy-dropout+toy-noise"]
     assert document["defenses"][1]["chain"][0] == {"use": "toy-dropout", "name": "toy-dropout", "params": {"sigma": 0.5}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,21 +12,13 @@ import pytest
 from leakaudit.report.model import Report
 from leakaudit.report.render import render_html
 
-
-def _load_factory() -> ModuleType:
-    # Test folders are no packages (import mode importlib), so the factory is loaded by its path.
-    spec = importlib.util.spec_from_file_location("report_factory", Path(__file__).with_name("factory.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["report_factory"] = module
-    spec.loader.exec_module(module)
-    return module
+# Test folders are no packages (import mode importlib), so helpers beside the tests are found by their folder.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
 def factory() -> ModuleType:
-    return _load_factory()
+    return importlib.import_module("factory")
 
 
 @pytest.fixture(scope="session")

@@ -3,220 +3,35 @@
 from __future__ import annotations
 
 import math
-import random
-from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
-from leakaudit.report.images import encode_png
+from factory_pairings import FAMILIES, guarantee, pairing, reach
+
 from leakaudit.report.model import Report
 from leakaudit.report.words import with_sentences
 
-FAMILIES = {
-    "model-inversion": ("reconstruction", "activation", "fidelity"),
-    "membership-loss": ("membership", "model", "membership"),
-    "inpainting-inversion": ("reconstruction", "activation", "fidelity"),
-    "gradient-matching": ("reconstruction", "update", "fidelity"),
-    "label-from-gradient": ("label", "cut-gradient", "mask"),
+FLOWS = {
+    "split": [("activation", "client", "server"), ("cut-gradient", "server", "client"), ("label", "client", "server")],
+    "federated": [("update", "site", "aggregator"), ("model", "aggregator", "site")],
 }
-SWAPS = {"federated": {"activation": "update", "cut-gradient": "model"}, "split": {"model": "activation", "update": "cut-gradient"}}
-PATIENTS = 36
+THRESHOLDS = (
+    ("leakage_max", 0.1), ("membership_max", 0.2), ("patient_max", 0.3), ("tail_share", 0.1), ("tail_fail", 0.05),
+    ("control_factor", 3), ("min_patients", 36), ("min_repeats", 3), ("dice_margin", 0.05),
+)  # fmt: skip
 
 
-def reach(protocol: str, attack: str) -> tuple[str, str, str]:
-    """Return family, channel and kind of an attack in a protocol."""
-    family, channel, kind = FAMILIES[attack]
-    return family, SWAPS[protocol].get(channel, channel), kind
-
-
-@lru_cache
-def blob(seed: int, tenths: int, size: int = 48) -> str:
-    """Draw something like a head with a lesion as PNG; `tenths` in 0..10 takes detail away."""
-    rng, blur = random.Random(seed), tenths / 10
-    cx, cy, r = rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.65), rng.uniform(0.08, 0.16)
-    rows = []
-    for j in range(size):
-        row = []
-        for i in range(size):
-            x, y = i / size, j / size
-            inside = ((x - 0.5) / 0.4) ** 2 + ((y - 0.5) / 0.46) ** 2 < 1
-            texture = 0.45 + 0.12 * math.sin(24 * x + 8 * math.sin(9 * y)) * (1 - blur)
-            lesion = 0.45 * (1 - blur) * ((x - cx) ** 2 + (y - cy) ** 2 < r * r)
-            row.append((texture + lesion + rng.gauss(0, 0.05 * blur)) if inside else 0.0)
-        rows.append(row)
-    return encode_png(rows)
-
-
-def _leakage(rng: random.Random, center: float, half: float, kind: str) -> dict[str, Any]:
-    patients = []
-    if kind != "membership":
-        values = [round(rng.gauss(center, 0.08), 3) for _ in range(PATIENTS)]
-        center = sum(values) / len(values)
-        patients = [{"patient": f"P-{rng.getrandbits(32):08x}", "value": v} for v in values]
-    worst = (
-        {"value": max(p["value"] for p in patients), "bound": 1 - 0.05 ** (1 / PATIENTS), "shuffled": 0.14} if patients else None
-    )
-    return {
-        "value": round(center, 4),
-        "ci": [round(center - half, 4), round(center + half, 4)],
-        "scope": "these settings",
-        "chance": 0.5 if kind == "membership" else 0.31,
-        "chance_name": "a coin" if kind == "membership" else "auxiliary mean",
-        "anchor": 1.0,
-        "worst": worst,
-        "patients": PATIENTS,
-        "per_patient": patients,
-    }
-
-
-def _status(defense: str, low: float, high: float, limit: float, index: int) -> tuple[str, list[str]]:
-    if defense == "none":
-        return "control", []
-    if index % 17 == 16:
-        return "ERROR", ["The attack returned NaN for 3 of 36 patients."]
-    if index % 23 == 22:
-        return "N/A", ["The channel does not exist in this protocol."]
-    if low > limit:
-        return "FAIL", [f"The lower bound {low:.2f} lies above the limit {limit:.2f}."]
-    if index % 7 == 6:
-        return "REVIEW", ["The attack did not use the replica of the defense, so it is not adaptive."]
-    if high > limit:
-        return "REVIEW", [f"The interval {low:.2f} to {high:.2f} includes the limit {limit:.2f}."]
-    return "PASS", []
-
-
-def pairing(protocol: str, defense: str, attack: str, index: int, strength: float, images: bool) -> dict[str, Any]:
-    """Build one pairing; `strength` in [0, 1] is how much the defense takes away."""
-    rng = random.Random(f"{protocol}/{defense}/{attack}")
-    family, channel, kind = reach(protocol, attack)
-    center = (0.62 if kind == "fidelity" else 0.45) * (1 - strength) ** 1.6 + rng.uniform(-0.01, 0.02)
-    half, limit = 0.035, 0.20 if kind == "membership" else 0.10
-    leakage = _leakage(rng, center, half, kind)
-    low, high = leakage["ci"]
-    status, reasons = _status(defense, low, high, limit, index)
-    endpoints: list[dict[str, Any]] = []
-    if status not in ("ERROR", "N/A"):
-        name = {"fidelity": "masked-ssim", "membership": "auc", "mask": "mask-dice"}[kind]
-        raw = {
-            "SSIM": {"value": round(0.31 + 0.69 * center, 3), "n": PATIENTS},
-            "PSNR": {"value": round(14 + 10 * center, 1), "unit": "dB", "n": PATIENTS},
-        }
-        if kind == "membership":
-            raw = {
-                "AUC": {"value": round(0.5 + center / 2, 3), "n": PATIENTS},
-                "TPR at 1 % FPR": {"value": None, "reason": "needs at least 100 non-members; there are 36"},
-            }
-        level = "level0" if channel == "activation" else None
-        endpoints.append(
-            {
-                "name": name,
-                "kind": kind,
-                "channel": channel,
-                "seat": "client-0",
-                "level": level,
-                "status": status,
-                "limit": limit,
-                "leakage": leakage,
-                "raw": raw,
-            }
-        )
-        if kind == "fidelity":
-            rank = _leakage(rng, center * 0.9, 0.06, "fidelity")
-            endpoints.append(
-                {
-                    **endpoints[0],
-                    "name": "rank-1",
-                    "kind": "identity",
-                    "leakage": rank,
-                    "raw": {
-                        "rank-1": {
-                            "value": round(max(0.0, center * 0.9), 3),
-                            "unit": "of patients found first among 100",
-                            "n": PATIENTS,
-                        }
-                    },
-                }
-            )
-    pictures: list[dict[str, Any]] = []
-    if images and kind == "fidelity" and endpoints:
-        pictures = [
-            {
-                "patient": endpoints[0]["leakage"]["per_patient"][i]["patient"],
-                "seat": "client-0",
-                "level": "level0",
-                "original": blob(i, 0),
-                "reconstruction": blob(i, min(10, round(10 * strength) + 2)),
-                "chance": blob(99, 10),
-                "score": round(0.31 + 0.6 * center, 2),
-            }
-            for i in range(2)
-        ]
-    return {
-        "protocol": protocol,
-        "defense": defense,
-        "attack": attack,
-        "family": family,
-        "status": status,
-        "reasons": reasons,
-        "repeats": 3,
-        "threat": {
-            "plays": ["server"],
-            "alters": [],
-            "channels": [channel],
-            "knows": ["architecture", "defense"],
-            "auxiliary": "same",
-            "words": "The server, who only watches, sees " + channel + ", owns images of other "
-            "patients from the same hospitals, and knows the network's architecture; the defense and its parameters.",
-        },
-        "adaptive": None if defense == "none" else index % 7 != 6,
-        "isolation": "a process of its own",
-        "endpoints": endpoints,
-        "controls": {
-            "positive": {
-                "value": 0.61,
-                "ci": [0.55, 0.67],
-                "n": PATIENTS,
-                "criterion": "lower bound at least 0.30",
-                "passed": True,
-            },
-            "negative": {
-                "value": 0.01,
-                "ci": [-0.02, 0.04],
-                "n": PATIENTS,
-                "criterion": "99.9 % lower bound at most 0.05",
-                "passed": True,
-            },
-            "evidence_shuffle": {"value": 0.001, "n": PATIENTS, "criterion": "p value, 999 shuffles", "passed": True},
-            "ratio": 0.27,
-        }
-        if endpoints
-        else {},
-        "leakage": {"endpoint": endpoints[0]["name"], "value": leakage["value"], "ci": leakage["ci"]}
-        if endpoints
-        else {"value": None, "reason": reasons[0]},
-        "guarantee": guarantee() if defense.startswith("dp-sgd") else None,
-        "claim": {"word": "NOT REFUTED", "epsilon": 3.1, "delta": 1e-3, "unit": "patient", "lower_bound": 0.4, "ceiling": 3.5}
-        if defense.startswith("dp-sgd") and kind == "membership"
-        else None,
-        "cost": {"seconds": round(rng.uniform(2, 60), 1), "peak_memory_mb": 812.0},
-        "images": pictures,
-    }
-
-
-def guarantee() -> dict[str, Any]:
-    """Build a formal claim about the updates of two sites."""
-    return {
-        "mechanism": "DP-SGD, clip 1.0, noise 1.1",
-        "unit": "patient",
-        "neighbors": "add-or-remove",
-        "releases": [["update", "site-0"], ["update", "site-1"]],
-        "epsilon": 3.1,
-        "delta": 1e-3,
-        "accountant": "RDP (Opacus 1.5)",
-        "conversion": "RDP to (epsilon, delta), improved",
-        "sampling": "Poisson",
-        "assumes": ["the noise stays secret"],
-    }
+def _by_kind(pairings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the strongest attack of each kind of leakage."""
+    best: dict[str, dict[str, Any]] = {}
+    for p in pairings:
+        for e in p["endpoints"]:
+            value = e["leakage"]["value"]
+            if e["kind"] not in best or value > best[e["kind"]]["value"]:
+                best[e["kind"]] = {
+                    "kind": e["kind"], "value": value, "ci": e["leakage"]["ci"], "endpoint": e["name"], "attack": p["attack"],
+                }  # fmt: skip
+    return list(best.values())
 
 
 def _baseline(protocol: str, defense: str, strength: float, pairings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -227,25 +42,62 @@ def _baseline(protocol: str, defense: str, strength: float, pairings: list[dict[
     difference = (
         None if defense == "none" else {"value": round(dice - 0.86, 3), "ci": [round(dice - 0.89, 3), round(dice - 0.83, 3)]}
     )
+    by_kind = _by_kind(pairings)
     return {
         "protocol": protocol,
         "defense": defense,
         "status": status,
         "reasons": [r for p in pairings for r in p["reasons"]][:1],
         "utility": {
-            "dice": {"WT": dice + 0.04, "TC": dice, "ET": None, "mean": dice},
-            "hd95": {"WT": 6.1, "TC": 7.4},
-            "ci": [dice - 0.02, dice + 0.02],
+            "dice": {"WT": round(dice + 0.04, 3), "TC": dice, "ET": None, "mean": dice},
+            "hd95": {"WT": 6.1, "TC": 7.4, "ET": None},
+            "ci": [round(dice - 0.02, 3), round(dice + 0.02, 3)],
             "difference": difference,
             "n": 40,
             "status": utility,
             "reason": "No test patient has enhancing tumor, so ET has no Dice.",
         },
+        "strongest": max(by_kind, key=lambda s: s["value"], default=None),
+        "by_kind": by_kind,
         "guarantee": guarantee() if defense.startswith("dp-sgd") else None,
         "traffic_bytes": 81_264_000,
         "seconds": 41.5,
-        "not_dominated": defense != "none" and 0.3 < strength < 0.7,
     }
+
+
+def _comparisons(baselines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare all defenses two by two, kind by kind: a difference of .1 counts where Dice differs by less than .05."""
+    found = []
+    for a, b in combinations(baselines, 2):
+        if a["protocol"] != b["protocol"]:
+            continue
+        others = {s["kind"]: s for s in b["by_kind"]}
+        for s in a["by_kind"]:
+            if s["kind"] not in others:
+                continue
+            x = s["value"] - others[s["kind"]]["value"]
+            y = a["utility"]["dice"]["mean"] - b["utility"]["dice"]["mean"]
+            outcome = "not distinguishable"
+            if abs(x) > 0.1:
+                outcome = ("a beats b" if y > -0.05 else outcome) if x < 0 else ("b beats a" if y < 0.05 else outcome)
+            found.append(
+                {
+                    "protocol": a["protocol"], "kind": s["kind"], "a": a["defense"], "b": b["defense"], "outcome": outcome,
+                    "leakage": {"value": round(x, 4), "ci": [round(x - 0.08, 4), round(x + 0.08, 4)]},
+                    "dice": {"value": round(y, 4), "ci": [round(y - 0.03, 4), round(y + 0.03, 4)]},
+                }
+            )  # fmt: skip
+    return found
+
+
+def _mark_dominated(baselines: list[dict[str, Any]], comparisons: list[dict[str, Any]]) -> None:
+    beaten = {
+        (c["protocol"], c["b"] if c["outcome"] == "a beats b" else c["a"])
+        for c in comparisons
+        if c["outcome"] != "not distinguishable"
+    }
+    for b in baselines:
+        b["not_dominated"] = (b["protocol"], b["defense"]) not in beaten
 
 
 def _names(count: int) -> tuple[list[str], list[str], list[str]]:
@@ -260,6 +112,12 @@ def _names(count: int) -> tuple[list[str], list[str], list[str]]:
     return protocols, defenses, attacks
 
 
+def _equal_utility(protocol: str) -> list[dict[str, Any]]:
+    curves = (("gaussian-noise", 0.24, ["none", "gaussian-noise"]), ("dropout", 0.38, ["none", "dropout"]))
+    points = [{"defense": d, "settings": s, "leakage": {"value": v, "ci": [v - 0.06, v + 0.07]}} for d, v, s in curves]
+    return [{"protocol": protocol, "kind": "fidelity", "dice": 0.82, "points": points}]
+
+
 def make_dict(count: int = 20, *, images: bool = True, synthetic: bool = True) -> dict[str, Any]:
     """Build `report.json` as plain data with exactly `count` pairings."""
     protocols, defenses, attacks = _names(count)
@@ -270,12 +128,11 @@ def make_dict(count: int = 20, *, images: bool = True, synthetic: bool = True) -
         _baseline(p, d, strengths[d], [q for q in pairings if (q["protocol"], q["defense"]) == (p, d)])
         for p, d in dict.fromkeys((p, d) for p, d, _ in triples)
     ]
+    comparisons = _comparisons(baselines)
+    _mark_dominated(baselines, comparisons)
     statuses = {p["status"] for p in pairings}
     verdict = next((s for s in ("FAIL", "ERROR", "REVIEW", "PASS") if s in statuses), "REVIEW")
-    flows = {
-        "split": [("activation", "client", "server"), ("cut-gradient", "server", "client"), ("label", "client", "server")],
-        "federated": [("update", "site", "aggregator"), ("model", "aggregator", "site")],
-    }
+    reach_of = {(p, a): reach(p, a)[1::-1] for p in protocols for a in attacks}
     return {
         "schema_version": "1.0",
         "leakaudit_version": "0.1.0",
@@ -305,15 +162,7 @@ def make_dict(count: int = 20, *, images: bool = True, synthetic: bool = True) -
         "policy": {
             "thresholds": [
                 {"name": n, "value": v, "owner": "leakaudit default", "reason": "a convention, not a legal number"}
-                for n, v in (
-                    ("leakage_max", 0.1),
-                    ("membership_max", 0.2),
-                    ("patient_max", 0.3),
-                    ("control_factor", 3),
-                    ("min_patients", 36),
-                    ("min_repeats", 3),
-                    ("dice_margin", 0.05),
-                )
+                for n, v in THRESHOLDS
             ],
             "required": {"activation": ["reconstruction"], "update": ["reconstruction"]},
             "candidates": [d for d in defenses if d != "none"][:3],
@@ -331,18 +180,8 @@ def make_dict(count: int = 20, *, images: bool = True, synthetic: bool = True) -
         ],
         "baselines": baselines,
         "pairings": pairings,
-        "comparisons": [
-            {
-                "protocol": protocols[0],
-                "a": defenses[1],
-                "b": defenses[2],
-                "leakage": {"value": 0.11, "ci": [0.05, 0.17]},
-                "dice": {"value": 0.01, "ci": [-0.02, 0.04]},
-                "outcome": "b beats a",
-            }
-        ]
-        if len(defenses) > 2
-        else [],
+        "comparisons": comparisons,
+        "equal_utility": _equal_utility(protocols[0]) if len(defenses) > 2 else [],
         "coverage": [
             {
                 "protocol": p,
@@ -350,17 +189,17 @@ def make_dict(count: int = 20, *, images: bool = True, synthetic: bool = True) -
                 "channel": c,
                 "family": f,
                 "required": f == "reconstruction",
-                "state": "tested" if (c, f) in {reach(p, a)[1::-1] for a in attacks} else "not tested",
-                "attacks": [a for a in attacks if reach(p, a)[1::-1] == (c, f)],
+                "state": "tested" if (c, f) in {reach_of[p, a] for a in attacks} else "not tested",
+                "attacks": [a for a in attacks if reach_of[p, a] == (c, f)],
             }
             for p, d in dict.fromkeys((p, d) for p, d, _ in triples)
-            for c, _, _ in flows[p]
+            for c, _, _ in FLOWS[p]
             for f in ("reconstruction", "membership")
         ],
         "traffic": [
             {"protocol": p, "defense": "none", "channel": c, "sender": s, "receiver": r, "messages": 480, "bytes": 31_000_000}
             for p in protocols
-            for c, s, r in flows[p]
+            for c, s, r in FLOWS[p]
         ],
         "alarms": [],
         "cells": {"computed": count * 3, "cached": 4, "failed": sum(p["status"] == "ERROR" for p in pairings), "seconds": 212.0},

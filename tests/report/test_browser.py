@@ -1,95 +1,186 @@
-"""The page in a real browser: no sideways scroll, no console message, links open closed details, printing shows details."""
+"""The page in a real browser: silent, alone, never wider than the window, accessible, light and dark, large and small."""
 
 from __future__ import annotations
 
-import html
+import importlib.util
 import json
 import re
-import shutil
-import subprocess
+from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, MISSING, Browser
 
 from leakaudit.report.render import render_html
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+SIZES = (1, 20, 500)
+WIDTHS = (360, 1280)
 
-# The report itself has no script; this page beside it looks into frames of several widths.
-_PROBE = """<!doctype html><body>__FRAMES__<pre id="out"></pre><script>
-addEventListener("load", () => setTimeout(() => {
-  const found = [...document.querySelectorAll("iframe")].map(frame => {
-    const page = frame.contentDocument, root = page.documentElement;
-    const wide = [...page.querySelectorAll("main > *, main section > *, header > *, footer > *")]
-      .filter(e => e.getBoundingClientRect().right > root.clientWidth + 1).map(e => e.outerHTML.slice(0, 80));
-    const target = page.getElementById("pairing-0"), pairing = target && target.closest("details");
-    return {width: root.clientWidth, scroll: root.scrollWidth, wide: wide, opened: pairing ? pairing.open : null,
-      boxes: [...page.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1).length};
-  });
-  document.getElementById("out").textContent = JSON.stringify(found);
-}, 100));
-</script></body>"""
+_WIDE = """(() => {
+  const root = document.documentElement;
+  const out = [...document.querySelectorAll("main > *, main section > *, header > *, footer > *")]
+    .filter(e => e.getBoundingClientRect().right > root.clientWidth + 1).map(e => e.outerHTML.slice(0, 80));
+  return {window: root.clientWidth, page: root.scrollWidth, out,
+    boxes: [...document.querySelectorAll(".scroll")]
+      .filter(e => !e.closest("details:not([open])") && e.scrollWidth > e.clientWidth + 1).length};
+})()"""
 
+# Pairings are alike: a few of them, with all tables and strips, stand for the rest.
+_OPEN = "document.querySelectorAll('details').forEach((d, i, all) => { if (i < 24 || i % 97 == 0) d.open = true })"
 
-def _chromium(folder, *arguments):
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--enable-logging=stderr",
-        "--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}", *arguments,
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+_FOLD = """["verdict", "not-attacked", "not-shown"].map(id => document.getElementById(id).getBoundingClientRect().top)"""
 
 
-@pytest.fixture(scope="module", params=[(1, 20), pytest.param((500,), marks=pytest.mark.slow)], ids=str)
-def probe(request, factory, tmp_path_factory):
-    """Open reports of several sizes at 360 and 1280 pixels, once for all tests."""
-    folder = tmp_path_factory.mktemp("browser")
-    for count in request.param:
-        (folder / f"{count}.html").write_text(render_html(factory.make_report(count)), encoding="utf-8")
-    frames = "".join(
-        f'<iframe src="{count}.html#pairing-0" style="width:{width}px;height:800px;border:0"></iframe>'
-        for count in request.param
-        for width in (360, 1280)
+@pytest.fixture(scope="module")
+def pages(factory, tmp_path_factory):
+    """Reports of several sizes as files, made when they are asked for."""
+    folder, made = tmp_path_factory.mktemp("pages"), {}
+
+    def page(count: int) -> Path:
+        if count not in made:
+            made[count] = folder / f"{count}.html"
+            made[count].write_text(render_html(factory.make_report(count)), encoding="utf-8")
+        return made[count]
+
+    return page
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = Browser(tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()
+
+
+def axe() -> str:
+    """Return axe-core's script, or skip. The package brings it; of the rest of that package nothing is used."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("no axe-core here (pip install --no-deps axe-playwright-python)")
+    return (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
+def findings(tab) -> dict[str, int]:
+    """Return the serious and critical findings of axe-core by rule, with the number of places."""
+    run = "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.map(v => [v.impact, v.id, v.nodes.length]))"
+    tab.ask(axe())
+    return {rule: count for impact, rule, count in tab.ask(run, timeout=1800) if impact in ("serious", "critical")}
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_console_is_silent_and_nothing_is_asked_for(browser, pages, count):
+    tab = browser.open(pages(count))
+    assert tab.ask("document.querySelectorAll('details.pairing').length") == count
+    assert tab.console() == []
+    assert tab.requests() == [pages(count).as_uri()]
+    tab.close()
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_page_never_scrolls_sideways(browser, pages, count, width):
+    tab = browser.open(pages(count), width=width)
+    for opened in (False, True):
+        if opened:
+            tab.ask(_OPEN)
+        found = tab.ask(_WIDE)
+        assert (found["window"], found["page"], found["out"]) == (width, width, [])
+    assert width > 360 or found["boxes"] > 0, "at 360 pixels wide tables must scroll inside their boxes"
+    tab.close()
+
+
+def test_following_a_cell_opens_its_pairing(browser, pages):
+    tab = browser.open(pages(20).as_uri() + "#pairing-7")
+    assert tab.ask("document.getElementById('pairing-7').closest('details').open") is True
+    assert tab.ask("document.querySelectorAll('details.pairing[open]').length") == 1
+    tab.close()
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_verdict_gaps_and_caveats_begin_above_the_fold(browser, pages, count):
+    tab = browser.open(pages(count), width=1280, height=800)
+    places = tab.ask(_FOLD)
+    assert places[0] < places[1]
+    assert max(places) < 600
+    sides = tab.ask("['.for', '.against'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+    assert sides[0] == sides[1], "evidence for and against release stand side by side"
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "dark"),
+    [
+        (1, 360, False),
+        (1, 360, True),
+        (20, 1280, False),
+        (20, 1280, True),
+        pytest.param(20, 360, False, marks=pytest.mark.slow),
+        pytest.param(20, 360, True, marks=pytest.mark.slow),
+        pytest.param(500, 1280, False, marks=pytest.mark.slow),
+    ],
+)
+def test_accessible(browser, pages, count, width, dark):
+    tab = browser.open(pages(count), width=width, dark=dark)
+    tab.ask(_OPEN)
+    assert findings(tab) == {}
+    tab.close()
+
+
+def test_the_accessibility_checker_finds_what_is_planted(browser, pages, tmp_path):
+    text = (
+        pages(1)
+        .read_text(encoding="utf-8")
+        .replace("<main", '<img src="data:image/png;base64,AAAA"><p style="color:#eee">pale</p><main')
     )
-    (folder / "probe.html").write_text(_PROBE.replace("__FRAMES__", frames), encoding="utf-8")
-    done = _chromium(folder, "--hide-scrollbars", "--virtual-time-budget=15000", "--dump-dom", f"file://{folder}/probe.html")
-    match = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S)
-    assert match is not None
-    return json.loads(html.unescape(match[1])), done.stderr
+    (tmp_path / "bad.html").write_text(text, encoding="utf-8")
+    tab = browser.open(tmp_path / "bad.html")
+    assert set(findings(tab)) >= {"image-alt", "color-contrast"}
+    tab.close()
 
 
-def test_page_never_scrolls_sideways(probe):
-    found, _ = probe
-    assert [round(f["width"]) for f in found] == [360, 1280] * (len(found) // 2)
-    assert [f["scroll"] - f["width"] for f in found] == [0] * len(found)
-    assert [f["wide"] for f in found] == [[]] * len(found)
-    assert found[0]["boxes"] > 0, "at 360 pixels wide tables must scroll inside their boxes"
+def test_dark_and_light_differ_and_keep_their_contrast(browser, pages):
+    colors = {}
+    for dark in (False, True):
+        tab = browser.open(pages(1), dark=dark)
+        style = "getComputedStyle(document.body)"
+        colors[dark] = tab.ask(f"[{style}.backgroundColor, {style}.color]")
+        tab.close()
+    assert colors[False] == ["rgb(255, 255, 255)", "rgb(23, 34, 43)"]
+    assert colors[True] == ["rgb(18, 25, 31)", "rgb(230, 237, 241)"]
 
 
-def test_following_a_cell_opens_its_pairing(probe):
-    found, _ = probe
-    assert [f["opened"] for f in found] == [True] * len(found)
+def hosts(netlog: Path) -> set[str]:
+    """Return every host that a browser's network log names, whatever it was wanted for."""
+    text = netlog.read_text(encoding="utf-8", errors="replace")
+    events = json.loads(text)["events"]
+    found = set()
+    for event in events:
+        for name in ("url", "host", "origin", "original_url"):
+            match = re.match(r"(?:(?:https?|wss?|ftp)://)?([\w.-]+\.[a-z]+)", str(event.get("params", {}).get(name, "")))
+            found |= {match[1]} if match else set()
+    return found
 
 
-def test_console_is_silent(probe):
-    _, log = probe
-    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", ["A4", "letter"])
-def test_prints_with_details_open(factory, tmp_path, size):
-    pdf_text = shutil.which("pdftotext")
-    if pdf_text is None:
-        pytest.skip("no pdftotext on this machine (Debian: apt-get install poppler-utils)")
-    text = render_html(factory.make_report(20)).replace("@page{", f"@page{{size:{size};")
-    (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    _chromium(tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", f"file://{tmp_path}/page.html")
-    printed = subprocess.run([pdf_text, "-layout", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
-    assert printed.count("Knows the defense") == 20
-    assert "Signature" in printed
-    # A figure that was cut in two would print its caption and its axis on different sheets.
-    sheets = [sheet for sheet in printed.split("\f") if "patient by patient" in sheet]
-    assert sheets
-    assert all("0.50" in sheet for sheet in sheets)
+def test_the_network_log_names_no_host(factory, tmp_path):
+    """Whatever the page asked for would be in the log of the browser's own network stack, and a planted request is."""
+    report = render_html(factory.make_report(20))
+    planted = report.replace("default-src 'none'; img-src data:", "default-src *; img-src *")
+    planted = planted.replace(
+        "<main", '<link rel="preconnect" href="https://early.invalid"><img alt="" src="https://planted.invalid/x.png"><main'
+    )
+    seen = {}
+    for name, text in (("report", report), ("planted", planted), ("blank", "<!doctype html><title>blank</title>")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "page.html").write_text(text, encoding="utf-8")
+        browser = Browser(folder)
+        tab = browser.open(folder / "page.html")
+        tab.ask("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        tab.ask("new Promise(done => setTimeout(done, 1500))")
+        requests = tab.requests()
+        browser.close()
+        seen[name] = hosts(browser.netlog)
+        assert ("https://planted.invalid/x.png" in requests) is (name == "planted")
+    assert seen["planted"] - seen["blank"] >= {"planted.invalid", "early.invalid"}
+    assert seen["report"] - seen["blank"] == set(), "the report asked for something that an empty page does not"

@@ -1,4 +1,4 @@
-"""Sentences, JUnit, CSV, pseudonyms, sanitized text and the files of a report."""
+"""JUnit, CSV, pseudonyms, sanitized text and the files of a report."""
 
 from __future__ import annotations
 
@@ -12,52 +12,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from leakaudit.errors import UserError
-from leakaudit.report import words
 from leakaudit.report.csv import COLUMNS, csv_text
 from leakaudit.report.files import read_report, write_report
 from leakaudit.report.junit import junit_xml
 from leakaudit.report.model import Report
-from leakaudit.report.plots import ticks
 from leakaudit.report.privacy import pseudonym, sanitize
-
-
-def test_numbers_for_people():
-    assert words.number(None) == "not available"
-    assert words.number(-0.001) == "0.00"
-    assert words.number(-0.05) == "\u22120.05"
-
-
-def test_verdict_sentences(factory):
-    data = factory.make_dict(20)
-    fail = words.verdict_sentence(Report.model_validate(data))
-    assert fail.startswith("FAIL: 6 of 16 defended pairings")
-    texts = {}
-    for status, code in (("PASS", 0), ("REVIEW", 4), ("ERROR", 4)):
-        data["verdict"] = {"status": status, "exit_code": code}
-        texts[status] = words.verdict_sentence(Report.model_validate(data))
-        assert texts[status].startswith(f"{status}: ")
-    assert texts["PASS"].endswith("A stronger attack may not.")
-    assert "REVIEW is not a mild PASS: the evidence cannot decide." in texts["REVIEW"]
-    assert words.verdict_sentence(factory.make_report(1)) == "REVIEW: no verdict. No defended pairing was evaluated."
-
-
-def test_sentences_follow_repeats_and_data(factory):
-    data = factory.make_dict(20)
-    assert not any("One training run" in line for line in factory.make_report(20).sentences.not_shown)
-    for pairing in data["pairings"]:
-        pairing["repeats"] = 1
-    single = words.with_sentences(Report.model_validate(data))
-    assert any(line.endswith("One training run: another may leak more.") for line in single.sentences.not_shown)
-    assert "One training run: another may leak more." in single.pairings[5].sentences
-    assert any("recovered 0.61 undefended; below 3 times the limit" in line for line in single.pairings[5].sentences)
-    assert any("worst of 36 was" in line and "8 % of such patients" in line for line in single.pairings[0].sentences)
-
-
-def test_guarantee_never_covers_other_channels_or_larger_units(report):
-    baseline = next(b for b in report.baselines if b.guarantee and b.protocol == "split")
-    lines = words.not_covered(baseline.guarantee, [t for t in report.traffic if t.protocol == "split"])
-    assert [line.split(" (")[0] for line in lines[:-1]] == ["channel activation", "channel cut-gradient", "channel label"]
-    assert lines[-1] == "as a unit: a whole hospital"
+from leakaudit.report.svg import ticks
 
 
 def test_ticks_are_round_and_inside():
@@ -72,14 +32,30 @@ def test_junit_counts(report, fail_on, failed):
     assert len(root.findall(".//testcase")) == len(statuses)
     assert len(root.findall(".//failure")) == sum(s in failed for s in statuses)
     assert len(root.findall(".//error")) == statuses.count("ERROR") == sum(int(s.get("errors")) for s in root)
-    assert len(root.findall(".//testcase")) - len([e for c in root.iter("testcase") for e in c]) == statuses.count("PASS")
+    outcomes = [e for c in root.iter("testcase") for e in c if e.tag != "system-out"]
+    assert len(root.findall(".//testcase")) - len(outcomes) == statuses.count("PASS")
+
+
+def test_junit_carries_the_numbers_of_every_endpoint(report):
+    cases = list(ET.fromstring(junit_xml(report)).iter("testcase"))
+    texts = {(c.get("classname"), c.get("name")): c.findtext("system-out", "") for c in cases}
+    for p in report.pairings:
+        lines = texts[f"{p.protocol}.{p.defense}", p.attack].splitlines()
+        assert len(lines) == len(p.endpoints)
+        for line, e in zip(lines, p.endpoints, strict=True):
+            assert f"leakage {e.leakage.value:.2f} (95 % interval" in line.replace("\u2212", "-")
+            assert f"36 patients); limit {e.limit:.2f};" in line
+            assert (
+                f"; p {e.controls.evidence_shuffle.p:.3f}, adjusted {e.controls.evidence_shuffle.adjusted:.3f}; scope: 3 tr" in line
+            )
+            assert ("of patients above patient_max" in line) is (e.kind != "membership")
 
 
 def test_junit_survives_characters_that_xml_forbids(factory):
     data = factory.make_dict(20)
     data["pairings"][5]["reasons"] = ["bad \x00\x1b[31m <b>"]
     root = ET.fromstring(junit_xml(Report.model_validate(data)))
-    messages = [e.get("message") for case in root.iter("testcase") for e in case]
+    messages = [e.get("message", "") for case in root.iter("testcase") for e in case]
     assert any(m.endswith("bad \ufffd\ufffd[31m <b>") for m in messages)
 
 
@@ -92,6 +68,16 @@ def test_csv_is_long_form_and_safe_for_spreadsheets(factory):
     assert len(rows) == sum(max(1, len(p.endpoints)) for p in report.pairings)
     assert "'=HYPERLINK(1)" in {row["reasons"] for row in rows}
     assert float(rows[0]["leakage"]) == report.pairings[0].endpoints[0].leakage.value
+    e = report.pairings[0].endpoints[0]
+    first = {name: float(rows[0][name]) for name in ("low", "high", "q05", "q95", "p", "p_adjusted", "above_low", "negative_high")}
+    assert [first["low"], first["high"]] == e.leakage.ci
+    assert (first["q05"], first["q95"]) == (e.leakage.quantiles.low, e.leakage.quantiles.high)
+    assert (first["p"], first["p_adjusted"]) == (e.controls.evidence_shuffle.p, e.controls.evidence_shuffle.adjusted)
+    assert (first["above_low"], first["negative_high"]) == (e.leakage.above.ci[0], e.controls.negative.ci[1])
+    assert (rows[0]["scope"], rows[0]["patients"], rows[0]["attack_seeds"]) == ("3 trainings, 36 patients", "36", "3")
+    assert (rows[0]["positive_passed"], rows[0]["planted_passed"]) == ("true", "")
+    member = next(row for row in rows if row["kind"] == "membership")
+    assert (member["blind"], member["confounded"], member["worst"]) == ("0.06", "false", "")
     error = next(row for row in rows if row["status"] == "ERROR")
     assert error["leakage"] == ""
     assert "nan" not in csv_text(report).lower().replace("returned nan", "")

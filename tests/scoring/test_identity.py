@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from leakaudit.scoring.canary import CANARY_CHANCE, bit_accuracy
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.identity import identify, masked_ncc, patient_similarity
+from leakaudit.scoring.identity import common_images, identify, masked_ncc, patient_similarity, without_common
 from leakaudit.scoring.intervals import leakage_interval
 from leakaudit.scoring.leakage import leakage
 
@@ -118,3 +118,54 @@ def test_canaries_of_32_bits_pass_as_often_as_the_reference_says(n, share):
 
     assert passing(0.50) == pytest.approx(share, abs=0.05)
     assert passing(0.56) <= 0.03
+
+
+def test_a_faint_trace_in_everybody_s_image_is_found_once_what_is_shared_is_gone():
+    rng = np.random.default_rng(0)
+    common = gaussian_filter(rng.normal(size=(32, 32)), 3) * 30
+    own = gaussian_filter(rng.normal(size=(40, 32, 32)), (0, 2, 2)) * 5
+    other_visit = common + own + 0.3 * rng.normal(size=own.shape)
+    trace, masks = common + 0.03 * own, np.ones(own.shape, bool)
+    shared = common_images(common[None])
+
+    def first(queries, gallery):
+        return identify(masked_ncc(queries, gallery, masks), range(40)).rank1.mean()
+
+    assert first(trace, other_visit) < 0.5
+    assert first(without_common(trace, shared), without_common(other_visit, shared)) > 0.95
+    noise = rng.normal(size=own.shape)
+    assert first(without_common(noise, shared), without_common(other_visit, shared)) < 0.15
+
+
+def test_the_shared_part_is_taken_out_by_projection():
+    rng = np.random.default_rng(0)
+    images, means = rng.normal(size=(3, 4, 5)), rng.normal(size=(2, 4, 5))
+    common = common_images(means)
+    np.testing.assert_allclose(np.einsum("ahw,bhw->ab", common, common), np.eye(2), atol=1e-12)
+    rest = without_common(images, common)
+    np.testing.assert_allclose(np.einsum("nhw,chw->nc", rest, means), 0, atol=1e-9)
+    np.testing.assert_allclose(without_common(0.3 * means[:1] + 2 * means[1:], common), 0, atol=1e-9)
+    np.testing.assert_allclose(without_common(rest, common), rest, atol=1e-12)
+    np.testing.assert_array_equal(without_common(images, np.zeros((0, 4, 5))), images)
+    assert len(common_images(np.repeat(means[:1], 3, axis=0))) == 1
+    assert len(common_images(rng.normal(size=(30, 4, 5)))) == 10
+    with pytest.raises(EvidenceError, match="one shape"):
+        without_common(images, common[:, :2])
+
+
+def test_one_image_for_all_finds_nobody_where_slices_lie_at_different_positions():
+    rng = np.random.default_rng(1)
+    places = rng.normal(size=(5, 12, 12))
+    at = np.arange(60) % 5  # each patient's slices lie where its tumor is, in both visits
+    own = rng.normal(0, 0.5, (60, 12, 12))
+    visits = [places[at] + own + rng.normal(0, 0.2, own.shape) for _ in range(2)]
+    common = common_images(places + rng.normal(0, 0.05, places.shape))
+    brain = np.ones_like(own, dtype=bool)
+
+    def first(query):
+        alike = masked_ncc(without_common(query, common), without_common(visits[1], common), brain)
+        return identify(alike, np.arange(60)).rank1.mean()
+
+    assert first(np.repeat(places.mean(axis=0, keepdims=True), 60, axis=0)) < 0.06
+    assert first(places[at]) < 0.1
+    assert first(places.mean(axis=0) + 0.05 * own) > 0.95

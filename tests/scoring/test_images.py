@@ -6,7 +6,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from skimage.metrics import normalized_mutual_information, peak_signal_noise_ratio, structural_similarity
 
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked_ssim, ms_ssim, ssim_map
+from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked_ssim, ms_ssim, ms_ssim_scales, ssim_map
 
 
 def phantom(seed, share, n=240):
@@ -152,3 +152,17 @@ def test_bad_images_are_refused():
             ssim_map(x, x, 1.0, win=win)
     with pytest.raises(EvidenceError, match="positive"):
         ssim_map(x, x, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales"), [((10, 30), 0), ((11, 99), 1), ((64, 64), 3), ((160, 161), 4), ((161, 161), 5), ((12, 200, 200), 1)]
+)
+def test_scales_that_fit(shape, scales):
+    assert ms_ssim_scales(shape) == scales
+    images = np.random.default_rng(0).normal(size=(1, *shape))
+    brain = np.ones(images.shape, bool)
+    if scales:
+        assert ms_ssim(images, images, brain, 4.0, scales=scales)[0] == pytest.approx(1.0)
+    if scales < 5:
+        with pytest.raises(EvidenceError, match=f"allow {scales} scales"):
+            ms_ssim(images, images, brain, 4.0, scales=scales + 1)

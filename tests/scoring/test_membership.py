@@ -5,15 +5,9 @@ import pytest
 
 from leakaudit.scoring.checks import EvidenceError
 from leakaudit.scoring.families import hull_auc
-from leakaudit.scoring.membership import (
-    auc,
-    balanced_accuracy,
-    best_threshold,
-    stratified_auc,
-    threshold_at_fpr,
-    tpr_at_fpr,
-)
+from leakaudit.scoring.membership import auc, membership_test, stratified_auc
 from leakaudit.scoring.rates import clopper_pearson, newcombe_auc
+from leakaudit.scoring.thresholds import tpr_at_fpr
 
 
 def test_auc_counts_ties_half():
@@ -40,34 +34,6 @@ def test_a_quarter_circle_has_area_pi_over_four():
     members, others = -np.arcsin(q), -np.arccos(1 - q)
     assert auc(members, others) == pytest.approx(np.pi / 4, abs=5e-4)
     assert hull_auc(members, others) == pytest.approx(np.pi / 4, abs=5e-4)
-
-
-def test_low_rates_below_the_resolution_are_not_printed():
-    x, y = np.arange(50.0), np.arange(99.0)
-    assert tpr_at_fpr(x, y, 0.01) is None
-    assert tpr_at_fpr(x, np.arange(100.0), 0.01) is not None
-    assert tpr_at_fpr(x, np.arange(999.0), 0.001) is None
-
-
-def test_threshold_keeps_its_promise_on_ties():
-    others = np.array([3.0] * 5 + [1.0] * 95)
-    cut = threshold_at_fpr(others, 0.04)
-    assert (others >= cut).mean() == 0
-    assert (others >= threshold_at_fpr(others, 0.05)).mean() == 0.05
-    assert threshold_at_fpr(others, 1.0) == 1.0
-
-
-def test_threshold_from_validation_is_used_as_it_is():
-    low = tpr_at_fpr([1.0, 3.0], np.r_[np.zeros(98), 2.0, 4.0], 0.01, threshold=2.5)
-    assert low.tpr[0] == 0.5
-    assert low.fpr[0] == 0.01
-
-
-def test_balanced_accuracy_with_a_threshold_from_other_patients():
-    threshold = best_threshold([3.0, 4.0, 5.0], [1.0, 2.0, 3.5])
-    assert threshold == 2.5
-    assert balanced_accuracy([2.6, 2.4], [0.0, 9.0], threshold) == 0.5
-    assert best_threshold([1.0], [1.0]) <= 1.0
 
 
 def test_a_score_that_knows_only_the_site_is_worth_nothing_within_sites():
@@ -112,3 +78,41 @@ def test_null_spread_of_the_advantage(n, half):
     rng = np.random.default_rng(0)
     values = [2 * auc(rng.normal(size=n), rng.normal(size=n)) - 1 for _ in range(800)]
     assert 1.96 * np.std(values) == pytest.approx(half, rel=0.1)
+
+
+def test_exchanged_memberships_give_a_p_value_that_is_right_where_nothing_leaks():
+    rng = np.random.default_rng(0)
+    member, sites = np.r_[np.ones(12, bool), np.zeros(9, bool)], ["a", "b", "c"] * 7
+    found = [membership_test([rng.normal(size=21)], [member], sites, seed=i).p for i in range(200)]
+    assert np.mean(np.array(found) <= 0.05) <= 0.09
+    assert 0.4 < np.mean(found) < 0.6
+    shifted = [membership_test([rng.normal(size=21) + 1.5 * member], [member], sites, seed=i).p for i in range(50)]
+    assert np.mean(np.array(shifted) <= 0.05) > 0.6
+
+
+def test_the_site_alone_is_no_evidence_of_membership():
+    member = np.r_[np.ones(8, bool), np.zeros(2, bool), np.ones(2, bool), np.zeros(8, bool)]
+    sites = ["a"] * 10 + ["b"] * 10
+    score = np.repeat([1.0, 0.0], 10)
+    assert membership_test([score], [member], sites, seed=0).p == 1
+    assert membership_test([score], [member], ["all"] * 20, seed=0).p < 0.05
+
+
+@pytest.mark.parametrize(("n", "floor"), [(2, 1 / 6), (3, 0.05), (5, 1 / 252)])
+def test_floor_of_exchanged_memberships(n, floor):
+    member = [True] * n + [False] * n
+    result = membership_test([np.arange(2 * n, 0, -1.0)], [member], ["a"] * (2 * n), seed=0)
+    assert result.floor == pytest.approx(floor)
+    assert result.possible == (floor <= 0.05)
+    assert result.patients == 2 * n
+    if result.exact:
+        assert result.p == pytest.approx(floor)
+
+
+def test_repeats_with_coins_of_their_own_are_exchanged_together():
+    """Canaries are tossed anew for every training; a score that follows the coins is found over all of them."""
+    rng = np.random.default_rng(0)
+    coins = [rng.uniform(size=30) < 0.5 for _ in range(3)]
+    scores = [c + rng.normal(size=30) for c in coins]
+    assert membership_test(scores, coins, ["a"] * 30, seed=0).p <= 0.01
+    assert membership_test(scores, coins[::-1][:1] * 3, ["a"] * 30, seed=0).p > 0.01

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.segmentation import hd95, patient_dice, sample_dice
+from leakaudit.scoring.segmentation import hd95, patient_dice, patient_hd95, sample_dice
 
 REGIONS = ("WT", "TC", "ET")
 
@@ -98,3 +98,37 @@ def test_hd95_of_shifted_squares_and_of_empty_masks():
     assert hd95(a, np.zeros_like(a)) is None
     with pytest.raises(EvidenceError):
         hd95(a, b, (1.0,))
+
+
+def test_hd95_does_not_depend_on_where_the_masks_lie():
+    a, b = np.zeros((2, 30, 30), bool)
+    a[10:14, 10:15], b[12:18, 9:13] = True, True
+    moved = [np.roll(m, (-9, 15), (0, 1)) for m in (a, b)]
+    assert hd95(a, b) == hd95(*moved) == hd95(*(m[5:25, 5:25] for m in (a, b)))
+
+
+def test_hd95_by_patient_and_region():
+    """Two samples of one patient are averaged; an absent region has no distance, a missed one the diagonal of the image."""
+    guess, truth = np.zeros((4, 2, 12, 16), bool), np.zeros((4, 2, 12, 16), bool)
+    truth[:3, 0, 2:6, 2:6] = True
+    guess[0, 0, 2:6, 2:6] = guess[1, 0, 2:6, 5:9] = True
+    guess[3] = True  # nothing is there, so nothing is far from it: Dice tells that case
+    truth[3, 1, 1:4, 1:4] = guess[3, 1] = True
+    guess[3, 1], guess[3, 1, 1:4, 1:4] = False, True
+    patients, values = patient_hd95(guess, truth, ["a", "a", "b", "c"])
+    assert patients == ("a", "b", "c")
+    assert values[0, 0] == pytest.approx((0 + hd95(guess[1, 0], truth[1, 0])) / 2) == 1.5
+    assert values[1, 0] == pytest.approx(20.0)
+    assert values[2, 1] == 0
+    assert np.isnan(values[[0, 1, 2], [1, 1, 0]]).all()
+
+
+def test_hd95_by_patient_in_millimeters():
+    guess, truth = np.zeros((2, 1, 12, 16), bool), np.zeros((2, 1, 12, 16), bool)
+    truth[:, 0, 2:6, 2:6] = True
+    guess[0, 0, 2:6, 5:9] = True
+    values = patient_hd95(guess, truth, ["a", "b"], [(3.0, 3.0), (1.0, 2.0)])[1]
+    assert values[0, 0] == 3 * patient_hd95(guess, truth, ["a", "b"])[1][0, 0]
+    assert values[1, 0] == pytest.approx(np.hypot(12, 32))
+    with pytest.raises(EvidenceError, match="belong together"):
+        patient_hd95(guess, truth, ["a"])

@@ -70,7 +70,16 @@ DOUBTS = {
     "worse than guessing": (replace(QUIET, interval=Interval(-0.2, -0.06, "x"), pass_high=-0.05), "worse than guessing"),
     "unresolvable": (replace(QUIET, value=None, resolvable=False), "cannot resolve"),
     "unstable": (replace(QUIET, stable=False), "unstable"),
-    "confounded": (replace(QUIET, confounded=True), "confounded"),
+    "confounded": (replace(QUIET, confounded=True), "confounded: site, scanner or intensity alone tell members apart."),
+    "confounded by": (
+        replace(MEMBER, confounded=True, blind=(0.41, Interval(0.2, 0.6, "x"))),
+        "alone tell members apart (they reach 0.410)",
+    ),
+    "smoke test": (replace(MEMBER, patients=9), "a smoke test"),
+    "others' evidence": (
+        replace(tail(40, 1), patient_bar=0.56, above_bar=0),
+        "Evidence about somebody else reaches 0.560, and 0 of 40 patients are above that.",
+    ),
     "control missed": (
         replace(QUIET, positive=MISSED),
         "the attack recovered 0.050 undefended (lower bound 0.010); below 3 times",
@@ -79,6 +88,14 @@ DOUBTS = {
     "quiet channel": (
         replace(QUIET, positive=MISSED, planted=control("planted")),
         "cannot tell a safe channel from a weak attack",
+    ),
+    "planted undecided": (
+        replace(QUIET, positive=MISSED, planted=control("planted", 0.4, 0.2, passed=None)),
+        "A planted leak, of which it found 0.400 (lower bound 0.200), decides nothing.",
+    ),
+    "nothing planted": (
+        replace(QUIET, positive=MISSED, no_planted="the attack cannot do that"),
+        "its failure means nothing. No planted control: the attack cannot do that.",
     ),
     "no shuffle": (replace(QUIET, negative=None), "no control with shuffled messages"),
 }
@@ -168,11 +185,16 @@ def test_not_applicable_comes_first_and_undefended_pairings_never_gate():
     assert judge(replace(QUIET, value=0.9, fail_low=0.8), undefended=True).status == "control"
 
 
-def test_membership_has_its_own_limit_and_its_planted_control_counts():
+def test_membership_has_its_own_limit_and_counts_what_is_planted_in_the_same_training():
     assert limit_of(MEMBER, POLICY) == 0.20
-    endpoint = replace(MEMBER, pass_high=0.19, positive=MISSED, planted=control("planted"))
+    inside = replace(control("planted"), inside=True)
+    endpoint = replace(MEMBER, pass_high=0.19, positive=MISSED, planted=inside)
     assert judge(endpoint).status == "PASS"
     assert judge(replace(endpoint, kind="leakage", per_patient=QUIET.per_patient)).status == "REVIEW"
+    assert judge(replace(endpoint, planted=replace(inside, passed=None))).status == "REVIEW"
+    elsewhere = judge(replace(endpoint, planted=control("planted")))
+    assert elsewhere.status == "REVIEW"
+    assert "cannot tell a safe channel from a weak attack" in elsewhere.reasons[0]
 
 
 def test_one_endpoint_is_enough_to_fail_or_to_doubt():
@@ -200,3 +222,25 @@ def test_a_stricter_tail_needs_more_patients():
     strict = Policy.model_validate({"tail_share": 0.05})
     assert patients_needed(strict) == 72
     assert pairing_verdict(pairing(), strict).status == "REVIEW"
+
+
+def test_what_cannot_be_resolved_cannot_fail():
+    """Over hardly any room noise makes any leakage of a patient: neither the mean nor the tail shows anything."""
+    noisy = replace(tail(40, 20), value=None, resolvable=False, fail_low=0.5)
+    assert judge(noisy).status == "REVIEW"
+    assert judge(replace(noisy, value=0.7, resolvable=True)).status == "FAIL"
+
+
+def test_a_lucky_patient_of_a_coarse_endpoint_is_not_held_against_it():
+    lucky = tail(50, 2, coarse=True)
+    assert judge(replace(lucky, above_bar=0)).status == "PASS"
+    assert judge(replace(lucky, coarse=False, above_bar=0)).status == "REVIEW"
+    assert judge(lucky).status == "REVIEW"  # nothing was exchanged: luck cannot be told from a leak
+    verdict = judge(replace(lucky, above_bar=1))
+    assert verdict.status == "REVIEW"
+    assert "1 of 50 patients are above 0.3 and above what evidence about others reaches" in verdict.reasons[0]
+
+
+def test_many_patients_above_both_bars_of_a_coarse_endpoint_fail():
+    assert judge(tail(50, 7, coarse=True, above_bar=7)).status == "FAIL"
+    assert judge(tail(50, 7, coarse=True, above_bar=2)).status == "REVIEW"

@@ -23,8 +23,8 @@ DEBUG = "LEAKAUDIT_DEBUG"
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
     """Wrap a verb so that no traceback reaches people.
 
-    Exit codes: that of a `UserError`; 130 when interrupted; 1 for anything unexpected, whose traceback goes to
-    `run.log` of the verb's run folder if it has one, and to stderr with `LEAKAUDIT_DEBUG=1`.
+    Exit codes: that of a `UserError`; 130 when interrupted; 1 for anything unexpected, whose traceback goes into the store
+    of the verb's run folder if it has one, because it may name patients, and to stderr with `LEAKAUDIT_DEBUG=1`.
     """
 
     @functools.wraps(verb)
@@ -52,14 +52,16 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _report(error: Exception, out: object) -> None:
-    """Say what happened in one line, and keep the traceback where it helps."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    typer.echo(f"internal error: {what}", err=True)
+    """Say what happened in one line, without data and paths, and keep the traceback where it helps."""
+    from leakaudit.engine.reasons import public_sentence
+
+    typer.echo(f"internal error: {public_sentence(error)}", err=True)
     if os.environ.get(DEBUG, "") not in ("", "0"):
         traceback.print_exception(error)
-    elif isinstance(out, Path) and out.is_dir():
-        log = out / "run.log"
-        with log.open("a", encoding="utf-8") as stream:
+    elif isinstance(out, Path) and (out / "store").is_dir():
+        log = out / "store" / "private.log"  # as in leakaudit.engine.logs, which may be what cannot be imported
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             traceback.print_exception(error, file=stream)
         typer.echo(f"The traceback is in {log}.", err=True)
     else:

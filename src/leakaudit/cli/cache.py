@@ -27,11 +27,11 @@ def info(out: OutFolder, json_output: JsonFlag = False) -> None:
 def prune(
     out: OutFolder,
     sensitive: Annotated[
-        bool, typer.Option("--sensitive", help="Also remove what depends on patients: recordings, views, evidence.")
+        bool, typer.Option("--sensitive", help="Remove only what depends on patients, and the restricted page with it.")
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Remove what a finished run does not need. The report stays."""
+    """Remove what a run keeps to go on or to be judged again, and all that names a patient. The report stays."""
     from leakaudit.engine import api
 
     facts = api.cache_prune(out, sensitive=sensitive)

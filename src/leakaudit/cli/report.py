@@ -28,10 +28,14 @@ def report(
         list[Format] | None, typer.Option("--format", help="What to write; may be given twice. By default html.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge by these thresholds instead of the recipe's.")] = None,
+    patient_images: Annotated[
+        bool,
+        typer.Option("--patient-images", help="With --policy, confirm report.images: all; the restricted page is written anew."),
+    ] = False,
 ) -> None:
     """Render the report of a run again and print the files written."""
     from leakaudit.engine import api
 
     chosen: tuple[Any, ...] = tuple(dict.fromkeys(form.value for form in formats or [Format.html]))
-    for path in api.render(out, chosen, policy):
+    for path in api.render(out, chosen, policy, patient_images=patient_images):
         typer.echo(str(path))

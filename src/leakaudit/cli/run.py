@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from leakaudit.cli._options import RecipeFile, Sets
-from leakaudit.cli._output import JsonFlag, write_json
+from leakaudit.cli._output import JsonFlag, note, write_json
 
 __all__ = ["FailOn", "run"]
 
@@ -50,6 +50,8 @@ def run(
     folder = out or Path(f"{resolved.name}-audit")
     gate = fail_on.value if fail_on else resolved.policy.fail_on
     result = api.run(resolved, folder, fail_on=gate, progress=progress)
+    if result.private_log is not None:
+        note(f"What failed is told in full, with names of patients and files, in {result.private_log}. Do not pass it on.")
     if json_output:
         write_json(
             {

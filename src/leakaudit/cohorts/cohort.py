@@ -82,6 +82,7 @@ class Cohort:
         canaries: Identity bits planted in a patient's images, by patient key; bool arrays.
         dots: Where the canary bits sit: float32 (bits, spatial axes) voxel coordinates by (patient, visit,
             position); empty where no canary was planted.
+        spacing: Voxel size in mm along each spatial axis, by (patient, visit); empty where it is not known.
     """
 
     images: NDArray[np.float32]
@@ -92,6 +93,7 @@ class Cohort:
     origin: Origin
     canaries: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     dots: Mapping[tuple[str, int, int], NDArray[np.float32]] = field(default_factory=dict)
+    spacing: Mapping[tuple[str, int], tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.samples)
@@ -126,10 +128,12 @@ class Cohort:
         samples = tuple(self.samples[i] for i in rows)
         keep = {s.patient for s in samples}
         where = {(s.patient, s.visit, s.position) for s in samples}
+        visits = {(s.patient, s.visit) for s in samples}
         return replace(
             self, images=self.images[rows], labels=self.labels[rows], brain=self.brain[rows], samples=samples,
             canaries={k: v for k, v in self.canaries.items() if k in keep},
             dots={k: v for k, v in self.dots.items() if k in where},
+            spacing={k: v for k, v in self.spacing.items() if k in visits},
         )  # fmt: skip
 
     def where(self, test: Callable[[Sample], bool]) -> Cohort:

@@ -41,12 +41,15 @@ class Inventory:
         modalities: Image channels.
         shape: Spatial shape of one sample in voxels.
         notes: What a reader of the report must know about this data.
+        identifiers: Further words that no report, log or message of a run may hold, such as names of files; keys of patients
+            are among them anyway.
     """
 
     patients: tuple[PatientEntry, ...]
     modalities: tuple[str, ...]
     shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
 
 
 class Dataset(ABC, Generic[P]):

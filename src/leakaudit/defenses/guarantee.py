@@ -27,6 +27,7 @@ class Guarantee:
         accountant: Accountant and version.
         conversion: How its curve became (epsilon, delta).
         sampling: How batches were really drawn.
+        sampling_assumed: How the accountant assumes that batches are drawn; empty where it assumes nothing of it.
         assumes: What must hold besides.
     """
 
@@ -40,6 +41,7 @@ class Guarantee:
     conversion: str
     sampling: str
     assumes: tuple[str, ...] = ()
+    sampling_assumed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim as plain JSON."""

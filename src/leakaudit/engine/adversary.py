@@ -73,4 +73,4 @@ def owned_cohort(training: Training, auxiliary: Auxiliary, secret: Secret) -> Co
             cohort = replace(cohort, images=noise, labels=np.zeros_like(cohort.labels))
     salt = secret.branch("tokens")
     samples = tuple(replace(s, patient=salt.token(f"auxiliary-{s.patient}")) for s in cohort.samples)
-    return replace(cohort, samples=samples, origin=Origin(dataset=""), canaries={}, dots={})
+    return replace(cohort, samples=samples, origin=Origin(dataset=""), canaries={}, dots={}, spacing={})

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from leakaudit.engine.assemble import assemble
+from leakaudit.engine.disclosure import Disclosure, is_private, region_support
 from leakaudit.engine.executors import Executor
-from leakaudit.engine.jobs import Outcome
-from leakaudit.engine.kept import keep, recall
-from leakaudit.engine.plan import Plan, describe
-from leakaudit.engine.planner import make_plan, worker_count
+from leakaudit.engine.jobs import Job, Outcome
+from leakaudit.engine.kept import keep, known_patients, recall
+from leakaudit.engine.logs import FOREIGN, PRIVATE_LOG, logging_to
+from leakaudit.engine.plan import Plan
+from leakaudit.engine.planner import Planner, make_plan, worker_count
+from leakaudit.engine.planview import PlanView
 from leakaudit.engine.progress import ProgressDisplay
+from leakaudit.engine.pruning import prune
+from leakaudit.engine.reasons import withholding
 from leakaudit.engine.results import judge
+from leakaudit.engine.salt import run_salt
 from leakaudit.engine.scheduler import Event, run_jobs
+from leakaudit.engine.sections import with_sections
 from leakaudit.engine.store import RunStore
 from leakaudit.errors import UserError
 from leakaudit.plugins.manager import get_manager
@@ -27,11 +34,13 @@ from leakaudit.plugins.targets import import_target
 from leakaudit.recipes.resolved import ResolvedRecipe
 from leakaudit.report.files import FILE_NAMES, Format, read_report, write_report
 from leakaudit.report.model import Report
+from leakaudit.report.words import with_sentences
 from leakaudit.scoring.policy import Policy
 
 __all__ = ["PlanView", "RunResult", "cache_info", "cache_prune", "plan", "render", "run"]
 
 STORE = "store"
+RECIPE = "recipe.resolved.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,7 @@ class RunResult:
         sentence: The verdict in one sentence.
         report_json: Path of the report's data.
         report_html: Path of the report.
+        private_log: Where failures are told in full, with the names of real patients; None where there is nothing to tell.
     """
 
     status: str
@@ -51,48 +61,7 @@ class RunResult:
     sentence: str
     report_json: Path
     report_html: Path
-
-
-@dataclass(frozen=True)
-class PlanView:
-    """A plan for people and programs."""
-
-    plan: Plan
-
-    def lines(self) -> list[str]:
-        """Return the plan as text."""
-        p = self.plan
-        count = ", ".join(f"{n} {name.replace('_', '-')}" for name, n in describe(p.split).items())
-        kinds: dict[str, int] = {}
-        for job in p.jobs:
-            kinds[job.kind] = kinds.get(job.kind, 0) + 1
-        text = [
-            f"{p.recipe.name} on {p.device}: {len(p.baselines)} baselines x {p.recipe.repeats} repeat(s), "
-            f"{len(p.pairings)} pairings",
-            f"patients: {count}",
-            "cells: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
-        ]
-        policy = p.recipe.policy
-        text.append(
-            f"PASS needs {policy.min_patients.value:g} attacked patients (there are {len(p.split.attacked)}) and "
-            f"{policy.min_repeats.value:g} repeats (there {'is' if p.recipe.repeats == 1 else 'are'} {p.recipe.repeats})"
-        )
-        text += [f"  N/A  {b.protocol} / {b.defense}: {b.reason}" for b in p.baselines if b.reason is not None]
-        for pairing in p.pairings:
-            name = f"{pairing.protocol} / {pairing.defense} / {pairing.attack}"
-            text.append(f"  N/A  {name}: {pairing.reason}" if pairing.reason is not None else f"  run  {name}")
-        return text
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON, without patients."""
-        p = self.plan
-        return {
-            "recipe": {"name": p.recipe.name, "sha256": p.recipe.sha256}, "device": p.device, "patients": describe(p.split),
-            "cells": [{"key": j.key, "kind": j.kind, "label": j.label, "inputs": list(j.inputs)} for j in p.jobs],
-            "pairings": [
-                {"protocol": q.protocol, "defense": q.defense, "attack": q.attack, "not_applicable": q.reason} for q in p.pairings
-            ],
-        }  # fmt: skip
+    private_log: Path | None = None
 
 
 def plan(recipe: ResolvedRecipe) -> PlanView:
@@ -101,7 +70,10 @@ def plan(recipe: ResolvedRecipe) -> PlanView:
     Raises:
         UserError: The data cannot be used, or a protocol or defense does not fit it.
     """
-    return PlanView(make_plan(recipe))
+    with withholding(is_private(recipe)):
+        planned = make_plan(recipe)
+    Disclosure.of(planned)  # refuses names that no report may show
+    return PlanView(planned)
 
 
 def run(recipe: ResolvedRecipe, out: Path, *, fail_on: str, progress: bool = True) -> RunResult:
@@ -110,31 +82,40 @@ def run(recipe: ResolvedRecipe, out: Path, *, fail_on: str, progress: bool = Tru
     Raises:
         UserError: The recipe does not fit the data.
     """
-    planned = make_plan(recipe)
-    out.mkdir(parents=True, exist_ok=True)
-    store = RunStore(out / STORE)
-    recipe.write(out / "recipe.resolved.yaml")
-    log = _log_to(out / "run.log")
-    try:
-        outcomes = _compute(planned, store, progress)
-        keep(store, planned, outcomes)
-        report = _report(planned, store, outcomes, recipe.policy, fail_on)
-    finally:
-        logging.getLogger("leakaudit").removeHandler(log)
-        log.close()
+    with withholding(is_private(recipe)):
+        planner = Planner(recipe)
+        planned = planner.plan()
+        disclosure = Disclosure.of(planned)
+        _make_folder(out)
+        store = RunStore(out / STORE)
+        _write_recipe(recipe, out)
+        with logging_to(out, store.root, disclosure):
+            planned, outcomes = _compute(planner, planned, store, disclosure, progress)
+            keep(store, planned, outcomes)
+            report = _report(planned, store, outcomes, recipe.policy, fail_on)
     return _write(report, out)
 
 
-def _log_to(path: Path) -> logging.FileHandler:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("leakaudit")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    return handler
+def _make_folder(out: Path) -> None:
+    """Make a run's folder, kept out of version control; what is in a folder that has other things in it stays as it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not any(out.iterdir()):
+        (out / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
-def _compute(planned: Plan, store: RunStore, progress: bool) -> dict[str, Outcome]:
+def _write_recipe(recipe: ResolvedRecipe, out: Path) -> None:
+    """Write the resolved recipe, which may name folders and patients, for its owner only."""
+    path = out / RECIPE
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    recipe.write(path)
+
+
+@contextlib.contextmanager
+def _computing(
+    planned: Plan, store: RunStore, disclosure: Disclosure, progress: bool
+) -> Iterator[Callable[[Sequence[Job]], dict[str, Outcome]]]:
+    """Give a function that computes cells: one executor and one display for all that a run computes."""
     settings, manager, logger = planned.recipe.run, get_manager(), logging.getLogger("leakaudit.run")
     choice = planned.recipe.executor
     workers = worker_count(settings.workers, settings.threads)
@@ -144,7 +125,7 @@ def _compute(planned: Plan, store: RunStore, progress: bool) -> dict[str, Outcom
     def on_event(event: Event) -> None:
         display(event)
         if event.kind == "log":
-            logger.info("%s %s: %s", event.job.kind, event.job.label, event.data["text"])
+            logger.info("%s %s: %s", event.job.kind, event.job.label, event.data["text"], extra=FOREIGN)
         if event.kind == "ended" and event.outcome is not None:
             o = event.outcome
             logger.info("%s %s: %s %s (%.1f s)", event.job.kind, event.job.label, o.status, o.reason, o.seconds)
@@ -152,64 +133,110 @@ def _compute(planned: Plan, store: RunStore, progress: bool) -> dict[str, Outcom
                 "leakaudit_cell_finished", kind=event.job.kind, label=event.job.label, status=o.status, seconds=o.seconds
             )
 
+    def public(outcome: Outcome) -> Outcome:
+        shown = disclosure.outcome(outcome)
+        if shown.reason != outcome.reason:
+            logger.info("in full: %s", outcome.reason, extra=FOREIGN)
+        return shown
+
     manager.notify("leakaudit_run_started", name=planned.recipe.name, cells=len(planned.jobs))
     with display:
         try:
-            return run_jobs(planned.jobs, executor, store, on_event)
+            yield lambda jobs: run_jobs(jobs, executor, store, on_event, public=public)
         finally:
             executor.close()
 
 
-def _report(planned: Plan, store: RunStore, outcomes: dict[str, Outcome], policy: Policy, fail_on: str) -> Report:
+def _compute(
+    planner: Planner, planned: Plan, store: RunStore, disclosure: Disclosure, progress: bool
+) -> tuple[Plan, dict[str, Outcome]]:
+    """Compute the cells of a plan, judge, and compute the planted controls that the undefended pairings ask for.
+
+    Returns:
+        The plan with the planted controls, and how every cell ended.
+    """
+    with _computing(planned, store, disclosure, progress) as compute:
+        outcomes = compute(planned.jobs)
+        wanted = judge(planned, store, outcomes, planned.recipe.policy).wanted
+        if wanted:
+            before = {job.key for job in planned.jobs}
+            planned = planner.plant(planned, wanted)
+            more = [job for job in planned.jobs if job.key not in before]
+            logging.getLogger("leakaudit.run").info("%d cells for planted controls", len(more))
+            outcomes |= compute(more)
+    return planned, outcomes
+
+
+def _report(
+    planned: Plan, store: RunStore, outcomes: dict[str, Outcome], policy: Policy, fail_on: str, *, patient_images: bool = True
+) -> Report:
+    """Return the report; real patients' images only where the recipe asks for them and `patient_images` confirms it."""
     results = judge(planned, store, outcomes, policy)
     entry = store.get(planned.cohort_key)
     origin = json.loads((entry.folder / "cohort" / "cohort.json").read_text())["origin"] if entry is not None else {}
     data = {"digest": origin.get("digest", ""), "notes": [*planned.inventory.notes, *origin.get("notes", ())]}
     data["notes"] = list(dict.fromkeys(data["notes"]))
-    images = planned.recipe.report.images == "all"
-    return assemble(planned, results, outcomes, policy, _salt(store), data, fail_on=fail_on, patient_images=images)
+    disclosure = Disclosure.of(planned)
+    images = disclosure.private and planned.recipe.report.images == "all" and patient_images
+    if not images:
+        planned = _without_patient_images(planned)
+    report = assemble(planned, results, outcomes, policy, run_salt(store.root), data, fail_on=fail_on, patient_images=images)
+    shown = disclosure.report(report, region_support(results.trainings))
+    return with_sentences(with_sections(shown, planned.recipe.sections, disclosure))
 
 
-def _salt(store: RunStore) -> bytes:
-    """Return this run's salt of pseudonyms; it stays in the run's folder."""
-    path = store.root / "salt"
-    if not path.exists():
-        path.write_bytes(secrets.token_bytes(32))
-        path.chmod(0o600)
-    return path.read_bytes()
+def _without_patient_images(planned: Plan) -> Plan:
+    """Return a plan whose recipe asks for images of synthetic or public data at most."""
+    settings = planned.recipe.report
+    if settings.images != "all":
+        return planned
+    asked = planned.recipe.recipe.model_copy(update={"report": settings.model_copy(update={"images": "public"})})
+    return replace(planned, recipe=replace(planned.recipe, recipe=asked))
 
 
 def _write(report: Report, out: Path) -> RunResult:
     write_report(report, out)
+    log = out / STORE / PRIVATE_LOG
     get_manager().notify("leakaudit_run_finished", status=report.verdict.status)
     verdict = report.verdict
     sentence = report.sentences.verdict.removeprefix(f"{verdict.status}: ") if report.sentences is not None else ""
     return RunResult(
         status=verdict.status, exit_code=verdict.exit_code, sentence=sentence, report_json=out / FILE_NAMES["json"],
-        report_html=out / FILE_NAMES["html"],
+        report_html=out / FILE_NAMES["html"], private_log=log if report.errors and log.exists() else None,
     )  # fmt: skip
 
 
-def render(out: Path, formats: Sequence[Format] = ("html",), policy: Path | None = None) -> list[Path]:
+def render(
+    out: Path, formats: Sequence[Format] = ("html",), policy: Path | None = None, *, patient_images: bool = False
+) -> list[Path]:
     """Render the report of a run again; with another policy, judge the stored evidence by it first.
+
+    Args:
+        out: Folder of the run.
+        formats: Which files.
+        policy: A YAML file with other thresholds.
+        patient_images: Whether images of real patients that the recipe asks for are confirmed; without, there are none.
 
     Raises:
         UserError: There is no finished run in `out`, or the policy is invalid.
     """
-    report = read_report(out) if policy is None else _rejudge(out, policy)
+    report = read_report(out) if policy is None else _rejudge(out, policy, patient_images)
     # Judged anew, the data changes too: a page must never disagree with the JSON beside it.
     chosen = tuple(dict.fromkeys((*formats, *(("json", "html") if policy is not None else ()))))
     return write_report(report, out, formats=chosen)
 
 
-def _rejudge(out: Path, policy: Path) -> Report:
+def _rejudge(out: Path, policy: Path, patient_images: bool) -> Report:
     from leakaudit.recipes.loading import load_recipe
 
-    recipe = load_recipe(out / "recipe.resolved.yaml", [f"policy={json.dumps(str(policy.absolute()))}"], allow_patient_images=True)
-    planned = make_plan(recipe)
-    store = RunStore(out / STORE)
-    planned, outcomes = recall(store, planned)
-    return _report(planned, store, outcomes, recipe.policy, recipe.policy.fail_on)
+    # What the run knew of its patients is in its store: the data may have moved away.
+    recipe = load_recipe(
+        out / RECIPE, [f"policy={json.dumps(str(policy.absolute()))}"], allow_patient_images=True, with_data=False
+    )  # fmt: skip
+    store = _store(out)
+    with withholding(is_private(recipe)):
+        planned, outcomes = recall(store, make_plan(recipe, known_patients(store)))
+    return _report(planned, store, outcomes, recipe.policy, recipe.policy.fail_on, patient_images=patient_images)
 
 
 def cache_info(out: Path) -> dict[str, Any]:
@@ -223,9 +250,12 @@ def cache_info(out: Path) -> dict[str, Any]:
 
 
 def cache_prune(out: Path, *, sensitive: bool) -> dict[str, Any]:
-    """Remove stored cells: all of them, or only those that depend on patients."""
-    store = _store(out)
-    return {"freed_bytes": store.prune(sensitive=sensitive), "kept_entries": store.info().count}
+    """Remove stored cells: all of them, or only those that depend on patients; see `leakaudit.engine.pruning`.
+
+    Raises:
+        UserError: There is no store, or something could not be removed.
+    """
+    return prune(out, _store(out), sensitive=sensitive)
 
 
 def _store(out: Path) -> RunStore:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from leakaudit import __version__
+from leakaudit.engine.assemble_coverage import CoverageWriter
 from leakaudit.engine.assemble_pairings import PairingWriter
+from leakaudit.engine.comparisons import Comparisons
 from leakaudit.engine.jobs import Outcome
 from leakaudit.engine.plan import Baseline, Plan
-from leakaudit.engine.results import NONE, Judged, Results
+from leakaudit.engine.results import Results
 from leakaudit.engine.utility import UtilityResult
 from leakaudit.plugins.descriptors import DatasetInfo
 from leakaudit.plugins.loading import FIRST_PARTY
+from leakaudit.recipes.models import NONE
 from leakaudit.report import model as m
-from leakaudit.report import pairings as mp
 from leakaudit.report.base import Measured
 from leakaudit.report.privacy import sanitize
 from leakaudit.report.words import with_sentences
-from leakaudit.scoring.outcome import exit_code, uncovered
+from leakaudit.scoring.outcome import exit_code
 from leakaudit.scoring.policy import Policy
 from leakaudit.scoring.rates import tail_bound
 from leakaudit.threats import Channel
@@ -67,10 +69,11 @@ def assemble(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=m.RecipeFacts(name=plan.recipe.name, sha256=plan.recipe.sha256), provenance=writer.provenance(),
         data=writer.data(data), verdict=m.Verdict(status=status, exit_code=code, reasons=list(results.run.reasons)),
-        policy=_policy(policy), limitations=writer.limitations(data), not_attacked=writer.not_attacked(),
+        policy=_policy(policy), limitations=writer.limitations(data), not_attacked=writer.covered.not_attacked(),
         baselines=[writer.baseline(b) for b in plan.baselines], pairings=[writer.pairings.pairing(j) for j in results.judged],
-        coverage=writer.coverage(), traffic=writer.traffic(), alarms=writer.alarms(), cells=writer.cells(), errors=writer.errors(),
-        contains_patient_images=patient_images,
+        comparisons=writer.compared.comparisons(), equal_utility=writer.compared.equal_utility(),
+        coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.alarms(), cells=writer.cells(),
+        errors=writer.errors(), contains_patient_images=patient_images,
     )  # fmt: skip
     return with_sentences(report)
 
@@ -92,6 +95,8 @@ class _Writer:
     def __init__(self, plan: Plan, results: Results, outcomes: Mapping[str, Outcome], policy: Policy, salt: bytes) -> None:
         self.plan, self.results, self.outcomes, self.policy = plan, results, outcomes, policy
         self.pairings = PairingWriter(plan, results, policy, salt)
+        self.covered = CoverageWriter(plan, results, policy, self.pairings.info)
+        self.compared = Comparisons(plan, results, policy)
         self.synthetic, self.known = self.pairings.synthetic, self.pairings.known
 
     # Facts ------------------------------------------------------------------------------------------------------------
@@ -149,49 +154,6 @@ class _Writer:
             lines.append("Synthetic patients: this validates the procedure, not your data.")
         return lines
 
-    def not_attacked(self) -> list[m.NotAttacked]:
-        """Return the gaps in coverage, defenses of one protocol with the same gap together."""
-        gaps: dict[tuple[str, str, str], list[str]] = {}
-        for b in self._defended():
-            mine = [j.verdict for j in self._of(b)]
-            for channel, family in uncovered(mine, b.facts.channels, self.policy):
-                gaps.setdefault((b.protocol, channel, family), []).append(b.defense)
-        total = {p: sum(b.protocol == p for b in self._defended()) for p in {b.protocol for b in self.plan.baselines}}
-        return [
-            m.NotAttacked(
-                protocol=p, channel=cast(Channel, c), family=f, defenses=[] if len(d) == total[p] else d,
-                reason="no valid adaptive attack of this family was run on this channel",
-            )
-            for (p, c, f), d in gaps.items()
-        ]  # fmt: skip
-
-    def coverage(self) -> list[m.Coverage]:
-        rows = []
-        for b in self._defended():
-            for channel in b.facts.channels:
-                required = self.policy.required.get(channel, ())
-                tried = [j for j in self._of(b) if self.pairings.info(j).channels and channel in self.pairings.info(j).channels]
-                for family in dict.fromkeys((*required, *(self.pairings.info(j).family for j in tried))):
-                    mine = [j for j in tried if self.pairings.info(j).family == family]
-                    rows.append(
-                        m.Coverage(
-                            protocol=b.protocol,
-                            defense=b.defense,
-                            channel=channel,
-                            family=family,
-                            required=family in required,
-                            state=_state(mine, channel, family),
-                            attacks=[j.pairing.attack for j in mine],
-                        )
-                    )
-        return rows
-
-    def _defended(self) -> list[Baseline]:
-        return [b for b in self.plan.baselines if b.defense != NONE and b.reason is None]
-
-    def _of(self, b: Baseline) -> list[Judged]:
-        return [j for j in self.results.judged if (j.pairing.protocol, j.pairing.defense) == (b.protocol, b.defense)]
-
     def traffic(self) -> list[m.Traffic]:
         rows: dict[tuple[str, str, str, str, str], list[int]] = {}
         for b in self.plan.baselines:
@@ -238,7 +200,8 @@ class _Writer:
         seconds = [o.seconds for k in b.trains if (o := self.outcomes.get(k)) is not None and o.ok and not o.cached]
         return m.Baseline(
             protocol=b.protocol, defense=b.defense, status=verdict.status, reasons=self.pairings.clean(verdict.reasons),
-            utility=self._utility(self.results.utility[place], b), strongest=self._strongest(b),
+            utility=self._utility(self.results.utility[place], b), strongest=self.compared.strongest(b),
+            by_kind=self.compared.by_kind(b), not_dominated=self.compared.not_dominated(b),
             guarantee=self.pairings.guarantee(trainings),
             traffic_bytes=sum(t[4] for t in trainings[0]["traffic"]) if trainings else None,
             seconds=sum(seconds) if seconds else None,
@@ -258,23 +221,5 @@ class _Writer:
         return m.Utility(
             dice=u.dice, ci=None if u.interval is None else [u.interval.low, u.interval.high], difference=difference, n=u.n,
             status=cast(Any, status), reason=None if reason is None else sanitize(reason, known=self.known),
+            hd95=u.hd95, hd95_unit=u.hd95_unit,
         )  # fmt: skip
-
-    def _strongest(self, b: Baseline) -> mp.Strongest | None:
-        best: mp.Strongest | None = None
-        for judged in self._of(b):
-            top = self.pairings.top(judged)
-            if top is not None and top.value is not None and (best is None or best.value is None or top.value > best.value):
-                best = top.model_copy(update={"attack": judged.pairing.attack})
-        return best
-
-
-def _state(tried: Sequence[Judged], channel: str, family: str) -> Any:
-    if any((channel, family) in j.verdict.covers for j in tried):
-        return "tested"
-    if any(j.verdict.status == "ERROR" for j in tried):
-        return "failed"
-    ran = [j for j in tried if j.verdict.status != "N/A"]
-    if ran:
-        return "not adaptive" if not any(j.result.adaptive for j in ran) else "not tested"
-    return "not applicable" if tried else "not tested"

@@ -1,22 +1,20 @@
-"""Pairings of the report: endpoints, controls, threat models in words, and images where they may be shown."""
+"""Pairings of the report: their worst endpoint, controls, threat models in words, and images where they may be shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from leakaudit.defenses.guarantee import Guarantee
-from leakaudit.engine.merge import Merged
+from leakaudit.engine.assemble_endpoints import EndpointWriter, control
 from leakaudit.engine.plan import Plan
-from leakaudit.engine.results import NONE, Judged, Results
+from leakaudit.engine.results import Judged, Results
 from leakaudit.plugins.descriptors import AttackInfo, DatasetInfo
+from leakaudit.recipes.models import NONE
 from leakaudit.report import pairings as mp
-from leakaudit.report.images import encode_png
+from leakaudit.report.images import encode_png, marked
 from leakaudit.report.privacy import pseudonym, sanitize
-from leakaudit.scoring.controls import ControlResult, rho
 from leakaudit.scoring.policy import Policy
-from leakaudit.scoring.rates import tail_bound
-from leakaudit.scoring.results import EndpointResult
 from leakaudit.scoring.verdicts import limit_of
 
 __all__ = ["PairingWriter"]
@@ -37,19 +35,19 @@ class PairingWriter:
         info = cast(DatasetInfo, plan.recipe.data.plugin.info)
         self.synthetic = info.synthetic
         self.public = info.public or bool(getattr(plan.recipe.data.params, "public", False))
+        self._endpoints = EndpointWriter(policy, salt, per_patient=plan.recipe.report.per_patient)
         # Patient keys of a real cohort may be identifiers: they are taken out of every text that a failure brings along.
         self.known = () if self.synthetic else tuple(e.patient for e in plan.inventory.patients)
 
     def pairing(self, judged: Judged) -> mp.Pairing:
         """Return one pairing."""
         p, result = judged.pairing, judged.result
-        repeats = len(p.scores)
         return mp.Pairing(
             protocol=p.protocol, defense=p.defense, attack=p.attack, family=self.info(judged).family,
-            status=judged.verdict.status, reasons=self.clean(judged.verdict.reasons), repeats=repeats,
+            status=judged.verdict.status, reasons=self.clean(judged.verdict.reasons), repeats=p.repeats,
             threat=self._threat(judged), adaptive=result.adaptive if p.defense != NONE and judged.merged else None,
             isolation=_isolation(judged, self.plan.recipe.run.isolation),
-            endpoints=[self._endpoint(judged, e) for e in result.endpoints],
+            endpoints=[self._endpoints.endpoint(judged, e) for e in result.endpoints],
             controls=self._controls(judged), leakage=self.top(judged), sabotage=judged.sabotage,
             guarantee=self.guarantee(self.results.trainings[p.protocol, p.defense]),
             cost=mp.Cost(seconds=judged.seconds, peak_memory_mb=judged.peak_mb), images=self._images(judged),
@@ -65,68 +63,36 @@ class PairingWriter:
             words=t.describe(),
         )  # fmt: skip
 
-    def _endpoint(self, judged: Judged, e: EndpointResult) -> mp.Endpoint:
-        merged = judged.merged[e.name]
-        limit = limit_of(e, self.policy)
-        return mp.Endpoint(
-            name=e.name, kind=merged.kind, channel=e.channel, seat=merged.seat, level=merged.level,
-            status=self._endpoint_status(judged, e, limit), limit=limit, leakage=self._leakage(merged, e),
-            raw={k: mp.RawValue(value=v, n=merged.n) for k, v in merged.raw.items()},
-        )  # fmt: skip
-
-    def _endpoint_status(self, judged: Judged, e: EndpointResult, limit: float) -> Any:
-        if judged.pairing.defense == NONE:
-            return "control"
-        if e.fail_low is not None and e.fail_low > limit and e.patients >= 10:
-            return "FAIL"
-        return judged.verdict.status if judged.verdict.status in ("PASS", "ERROR") else "REVIEW"
-
-    def _leakage(self, merged: Merged, e: EndpointResult) -> mp.Leakage:
-        interval = e.interval
-        unit = "patients" if merged.n != 1 else "patient"
-        few = e.repeats < self.policy.min_repeats.value
-        scope = "this trained model" if few else f"{e.repeats} trainings"
-        reason = None if e.value is not None else "chance and full recovery are too close together for this metric to resolve"
-        shown = self.plan.recipe.report.per_patient
-        return mp.Leakage(
-            value=e.value, ci=None if interval is None or e.value is None else [interval.low, interval.high], reason=reason,
-            scope=f"{scope}, {merged.n} {unit}", chance=merged.chance, chance_name=merged.chance_name, anchor=merged.anchor,
-            worst=None if e.worst is None else mp.Worst(value=e.worst, bound=tail_bound(merged.n)), patients=merged.n,
-            per_patient=[
-                mp.PatientLeakage(patient=pseudonym(self.salt, p), value=v)
-                for p, v in zip(merged.patients, e.per_patient, strict=True)
-            ] if shown and e.per_patient else [],
-        )  # fmt: skip
-
     def top(self, judged: Judged) -> mp.Strongest | None:
         """Return a pairing's worst endpoint, measured by its limit."""
         known = [e for e in judged.result.endpoints if e.value is not None]
         if not known:
             return None
-        top = max(known, key=lambda e: (e.value or 0.0) / limit_of(e, self.policy))
+        top = max(known, key=lambda e: ((e.value or 0.0) / limit_of(e, self.policy), e.name))
         ci = None if top.interval is None else [top.interval.low, top.interval.high]
-        return mp.Strongest(value=top.value, ci=ci, endpoint=top.name)
+        return mp.Strongest(value=top.value, ci=ci, endpoint=top.name, kind=judged.merged[top.name].kind)
 
     def _controls(self, judged: Judged) -> mp.Controls:
+        """Return the controls of the worst endpoint, but the worst negative control of all."""
         top = self.top(judged)
         e = next((e for e in judged.result.endpoints if top is not None and e.name == top.endpoint), None)
         if e is None:
             return mp.Controls()
-        ratio = None
-        if e.positive is not None and e.interval is not None and judged.pairing.defense != NONE:
-            ratio = rho(e.interval.high, e.positive.low)
-        worst = max((x.negative for x in judged.result.endpoints if x.negative is not None), key=lambda c: c.low, default=None)
-        positive, negative, planted = (_control(c, e.patients) for c in (e.positive, worst, e.planted))
-        return mp.Controls(positive=positive, negative=negative, planted=planted, ratio=ratio)
+        own = self._endpoints.controls(e, defended=judged.pairing.defense != NONE)
+        found = [(x.negative, x) for x in judged.result.endpoints if x.negative is not None]
+        worst = max(found, key=lambda pair: (pair[0].low, pair[1].name), default=None)
+        return own if worst is None else own.model_copy(update={"negative": control(worst[0], worst[1].patients)})
 
     def _images(self, judged: Judged) -> list[mp.ImageTriple]:
         allowed = {"none": False, "synthetic": self.synthetic, "public": self.synthetic or self.public, "all": True}
         if not allowed[self.plan.recipe.report.images]:
             return []
+        # Images of real patients say so in their own pixels.
+        shown: Callable[[Any], Any] = (lambda rows: rows) if self.synthetic or self.public else marked
         return [
             mp.ImageTriple(
-                patient=pseudonym(self.salt, p["patient"]), seat=p["seat"], level=p["level"], original=encode_png(p["original"]),
-                reconstruction=encode_png(p["reconstruction"]), chance=encode_png(p["chance"]), score=p["score"],
+                patient=pseudonym(self.salt, p["patient"]), seat=p["seat"], level=p["level"],
+                **{name: encode_png(shown(p[name])) for name in ("original", "reconstruction", "chance")}, score=p["score"],
             )
             for p in judged.pictures
         ]  # fmt: skip
@@ -141,7 +107,7 @@ class PairingWriter:
         return mp.GuaranteeStatement(
             mechanism=weakest.mechanism, unit=weakest.unit, neighbors=weakest.neighbors, releases=[list(r) for r in releases],
             epsilon=weakest.epsilon, delta=weakest.delta, accountant=weakest.accountant, conversion=weakest.conversion,
-            sampling=weakest.sampling, assumes=list(weakest.assumes),
+            sampling=weakest.sampling, sampling_assumed=weakest.sampling_assumed or None, assumes=list(weakest.assumes),
         )  # fmt: skip
 
     def info(self, judged: Judged) -> AttackInfo:
@@ -152,13 +118,6 @@ class PairingWriter:
     def clean(self, texts: Sequence[str]) -> list[str]:
         """Return texts without identifiers and paths."""
         return [sanitize(t, known=self.known, limit=600) for t in texts]
-
-
-def _control(control: ControlResult | None, n: int) -> mp.Control | None:
-    if control is None:
-        return None
-    ci = [control.low, control.high]
-    return mp.Control(value=control.value, ci=ci, criterion=control.criterion, passed=control.passed, n=n)
 
 
 def _isolation(judged: Judged, mode: str) -> str:

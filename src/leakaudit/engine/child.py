@@ -26,7 +26,15 @@ _LARGEST_ANSWER = 2**24
 
 
 class ChildError(Exception):
-    """The code in the clean child failed; the message is one sentence that says how."""
+    """The code in the clean child failed; the message is one sentence that says how.
+
+    Attributes:
+        public: The sentence without the words of code that is not leakaudit's.
+    """
+
+    def __init__(self, message: str, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = message if public is None else public
 
 
 class ChildTimeout(ChildError):
@@ -100,7 +108,7 @@ class CleanChild:
             raise ChildDied(f"The process of {target} gave no answer: {exit_sentence(status)}.")
         if "error" in answer:
             self._log(answer.get("traceback", ""))
-            raise ChildError(str(answer["error"]))
+            raise ChildError(str(answer["error"]), str(answer.get("public", "")))
         if not isinstance(answer.get("result"), dict):
             raise ChildError(f"{target} returned a {type(answer.get('result')).__name__}; expected a JSON object (a dict).")
         return dict(answer["result"])
@@ -147,7 +155,8 @@ class CleanChild:
             answer = json.loads(lines[1])
         except ValueError:
             answer = None
-        return answer if isinstance(answer, dict) else {"error": "It wrote something that is not an answer."}
+        broken = "It wrote something that is not an answer."
+        return answer if isinstance(answer, dict) else {"error": broken, "public": broken}
 
     def _relay(self) -> bool:
         """Pass on what the child printed; False at the end of its output."""

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import leakaudit
 from leakaudit.engine.landlock import restrict
 from leakaudit.engine.processes import close_descriptors, die_with_parent
-from leakaudit.engine.reasons import sentence
+from leakaudit.engine.reasons import public_sentence, sentence
 from leakaudit.engine.torchsetup import set_up_torch, thread_variables
 
 __all__ = ["live"]
@@ -62,7 +62,7 @@ def _serve(request: dict[str, Any], answer: int) -> None:
         _flush()
         os._exit(error.code if isinstance(error.code, int) else 1)
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises becomes one sentence in the report
-        text = json.dumps({"error": sentence(error), "traceback": traceback.format_exc()})
+        text = json.dumps({"error": sentence(error), "public": public_sentence(error), "traceback": traceback.format_exc()})
     _flush()  # The child is killed once its answer is complete.
     data = text.encode() + b"\n"
     while data:

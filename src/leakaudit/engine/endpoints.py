@@ -1,4 +1,4 @@
-"""From evidence to numbers: score, chance and anchor of every patient, for each endpoint of each piece of evidence."""
+"""Endpoints: score, chance and anchor of every patient, and the truth that evidence is held against."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from leakaudit.attacks.evidence import EvidenceError
+from leakaudit.cohorts.cohort import Cohort
+from leakaudit.engine.evidence_matrix import Exchange
+from leakaudit.engine.raw import Raw
+from leakaudit.scoring.chance import choose
+from leakaudit.scoring.checks import Floats, average_by_patient
 
-from leakaudit.attacks.evidence import EvidenceError, Masks, Values
-from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
-from leakaudit.scoring.chance import choose, mask_baselines
-from leakaudit.scoring.checks import average_by_patient
-from leakaudit.scoring.segmentation import sample_dice
-
-__all__ = ["Endpoint", "Floats", "Ground", "choose_chance", "endpoint_of", "positions", "rows_of", "score_masks", "score_values"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Endpoint", "Ground", "choose_chance", "endpoint_of", "patient_mean", "positions", "rows_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +28,7 @@ class Endpoint:
         anchor: A of each patient.
         chance_name: Which baseline chance is.
         raw: Further numbers to show.
+        exchange: The evidence exchanged between patients, or None.
     """
 
     name: str
@@ -40,12 +37,17 @@ class Endpoint:
     chance: Floats
     anchor: Floats
     chance_name: str
-    raw: dict[str, float] = field(default_factory=dict)
+    raw: Mapping[str, Raw] = field(default_factory=dict)
+    exchange: Exchange | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the endpoint as plain JSON."""
         arrays = {k: [float(v) for v in getattr(self, k)] for k in ("score", "chance", "anchor")}
-        return {"name": self.name, "patients": list(self.patients), "chance_name": self.chance_name, "raw": self.raw, **arrays}
+        return {
+            "name": self.name, "patients": list(self.patients), "chance_name": self.chance_name, **arrays,
+            "raw": {k: r.to_json() for k, r in self.raw.items()},
+            "exchange": None if self.exchange is None else self.exchange.to_json(),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,60 +86,18 @@ def choose_chance(ground: Ground, chance: Callable[[Cohort], dict[str, Any]], sc
 
 
 def endpoint_of(
-    name: str, patients: Sequence[str], score: Floats, chance: Floats, anchor: Floats, chance_name: str,
-    raw: dict[str, float] | None = None,
-) -> Endpoint:  # fmt: skip
-    """Return an endpoint from scores by sample, averaged within their patient."""
+    name: str, patients: Sequence[str], score: Floats, chance: Floats, anchor: Floats, chance_name: str, **more: Any
+) -> Endpoint:
+    """Return an endpoint from scores by sample, averaged within their patient; `more` are its `raw` and `exchange`."""
     keys, s = average_by_patient(score, patients)
     c, a = average_by_patient(chance, patients)[1], average_by_patient(anchor, patients)[1]
-    return Endpoint(name=name, patients=keys, score=s, chance=c, anchor=a, chance_name=chance_name, raw=raw or {})
+    return Endpoint(name=name, patients=keys, score=s, chance=c, anchor=a, chance_name=chance_name, **more)
 
 
-def score_masks(evidence: Masks, rows: Sequence[int], ground: Ground) -> list[Endpoint]:
-    """Score stolen masks: Dice per region against the best prior mask; patients without the region are left out of it."""
-    truth = ground.members.take(rows)
-    if evidence.masks.shape[2:] != truth.shape:
-        raise EvidenceError(f"evidence {evidence.name!r}: masks of {evidence.masks.shape[2:]}, the cohort has {truth.shape}")
-    prior = regions(ground.auxiliary.labels)
-
-    def chance_of(cohort: Cohort) -> dict[str, Any]:
-        return dict(mask_baselines(prior, positions(ground.auxiliary), positions(cohort)))
-
-    endpoints = []
-    for column, region in enumerate(REGIONS):
-
-        def dice(guess: Any, cohort: Cohort, column: int = column) -> Floats:
-            scores = sample_dice(np.asarray(guess) > 0.5, regions(cohort.labels) > 0, list(REGIONS)).values[:, column]
-            return np.nan_to_num(scores, nan=0.0)
-
-        there = [i for i in range(len(truth)) if regions(truth.labels[i : i + 1])[0, column].any()]
-        if not there:
-            continue
-        some = truth.take(there)
-        name = choose_chance(ground, chance_of, dice)
-        score, blind = dice(evidence.masks[there], some), dice(chance_of(some)[name], some)
-        patients = [s.patient for s in some.samples]
-        endpoints.append(endpoint_of(f"mask-{region}", patients, score, blind, np.ones_like(score), name))
-    return endpoints
-
-
-def score_values(evidence: Values, rows: Sequence[int], ground: Ground) -> list[Endpoint]:
-    """Score guessed tumor volumes (share of brain voxels): minus the absolute error of the logarithm."""
-
-    def volume(cohort: Cohort) -> Floats:
-        axes = tuple(range(1, cohort.labels.ndim))
-        return np.asarray((cohort.labels > 0).sum(axis=axes) / cohort.brain.sum(axis=axes))
-
-    truth = ground.members.take(rows)
-    least = 1e-4  # keeps the logarithm of an absent tumor finite
-
-    def score(guess: Any) -> Floats:
-        wrong = np.log(np.maximum(guess, least)) - np.log(np.maximum(volume(truth), least))
-        return np.asarray(-np.abs(wrong))
-
-    blind = np.full(len(truth), float(np.median(volume(ground.auxiliary))))
-    patients = [s.patient for s in truth.samples]
-    return [endpoint_of(evidence.quantity, patients, score(evidence.values), score(blind), np.zeros(len(truth)), "median")]
+def patient_mean(values: Floats, patients: Sequence[str], unit: str = "") -> Raw:
+    """Return the mean over patients of a score by sample, for display."""
+    keys, means = average_by_patient(values, patients)
+    return Raw(value=float(means.mean()), unit=unit, n=len(keys))
 
 
 def rows_of(about: Sequence[str], truth: Mapping[str, int], name: str) -> list[int]:

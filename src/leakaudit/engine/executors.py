@@ -12,7 +12,7 @@ from pathlib import Path
 
 from leakaudit.engine import worker
 from leakaudit.engine.jobs import Job, Outcome
-from leakaudit.engine.reasons import sentence
+from leakaudit.engine.reasons import public_sentence, sentence
 from leakaudit.plugins.params import ExecutorParams
 
 __all__ = ["Budget", "Executor", "Local", "LocalExecutor", "LocalParams"]
@@ -114,7 +114,8 @@ class LocalExecutor(Executor):
         try:
             outcome = worker.main(job.to_json(), self._store_root, job.environment, on_message=relay, cancelled=self._cancelled)
         except Exception as error:  # noqa: BLE001 - a job that cannot be started is an outcome like any other
-            outcome = Outcome(job.key, "error", f"The job could not be started: {sentence(error)}")
+            words = [f"The job could not be started: {text}" for text in (sentence(error), public_sentence(error))]
+            outcome = Outcome(job.key, "error", words[0], public=words[1])
         self._outcomes.put(outcome)
 
 

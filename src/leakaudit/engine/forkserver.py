@@ -33,7 +33,7 @@ from leakaudit.engine.supervisor import Limits, supervise
 from leakaudit.engine.torchsetup import thread_variables
 from leakaudit.errors import UserError
 
-__all__ = ["SCRATCH_PREFIX", "ForkServer", "serve", "shared"]
+__all__ = ["SCRATCH_PREFIX", "ForkServer", "clean_scratch", "serve", "shared"]
 
 SCRATCH_PREFIX = "leakaudit"
 _END = b"end"
@@ -97,7 +97,7 @@ class ForkServer:
                 "Run leakaudit on Linux or in a Linux container.",
             )
         self._stop()
-        _clean_scratch()
+        clean_scratch()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [
@@ -186,10 +186,11 @@ def _clean_up_after(caller: int) -> None:
         if os.getppid() != caller:
             break
         time.sleep(0.01)
-    _clean_scratch()
+    clean_scratch()
 
 
-def _clean_scratch() -> None:
+def clean_scratch() -> None:
+    """Remove the scratch folders of killed runs from the folder for temporary files."""
     clean_leftovers(Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}.*"))
 
 

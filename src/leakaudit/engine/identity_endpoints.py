@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.engine.endpoints import Endpoint, Ground, endpoint_of, positions
-from leakaudit.scoring.identity import identify, masked_ncc, patient_similarity
+from leakaudit.engine.endpoints import Endpoint, Ground, endpoint_of, patient_mean, positions
+from leakaudit.engine.evidence_matrix import Exchange, chosen_patients
+from leakaudit.engine.raw import Raw
+from leakaudit.scoring.canary import CANARY_CHANCE, bit_accuracy
+from leakaudit.scoring.chance import position_mean
+from leakaudit.scoring.checks import Floats, average_by_patient
+from leakaudit.scoring.exchange import by_evidence
+from leakaudit.scoring.identity import (
+    Identification,
+    common_images,
+    identify,
+    masked_ncc,
+    patient_similarity,
+    without_common,
+)
 
 __all__ = ["score_canary", "score_identity"]
 
@@ -18,8 +32,16 @@ GALLERY = 100
 """Patients in a gallery at most, so that rank-1 means the same in small and large cohorts."""
 
 
-def score_identity(images: Any, truth: Cohort, ground: Ground) -> Endpoint | None:
-    """Return rank-1 re-identification in a gallery of other visits (of the same visit where there is no other)."""
+def score_identity(images: Any, guess: Any, truth: Cohort, ground: Ground, *, shown: bool = True) -> Endpoint | None:
+    """Return rank-1 re-identification in a gallery of other visits (of the same visit where there is no other).
+
+    Args:
+        images: Reconstructions, (rows, modalities, *spatial).
+        guess: The blind guesses that chance of fidelity is; exchanged similarities are held against theirs.
+        truth: The true samples of these rows.
+        ground: The truth.
+        shown: Whether raw numbers and exchanged evidence are wanted, too.
+    """
     source = ground.gallery if ground.gallery is not None else ground.members
     attacked = list(truth.patients)
     have = set(source.patients)
@@ -28,28 +50,53 @@ def score_identity(images: Any, truth: Cohort, ground: Ground) -> Endpoint | Non
     others = [p for p in source.patients if p not in set(attacked)]
     chosen = set((attacked + others)[: max(GALLERY, len(attacked))])
     gallery = source.channels(truth.modalities).where(lambda s: s.patient in chosen)
-    at, there = np.array(positions(truth)), np.array(positions(gallery))
-    comparable = at[:, None] == there[None, :]
-    patients, names = [s.patient for s in truth.samples], [s.patient for s in gallery.samples]
-    if not _connected(comparable, patients, names):
-        comparable = np.ones_like(comparable)
-
-    def ranks(queries: Any) -> Any:
-        likeness = np.mean(
-            [masked_ncc(queries[:, i], gallery.images[:, i], gallery.brain) for i in range(len(truth.modalities))], axis=0
-        )
-        rows, columns, matrix = patient_similarity(likeness, patients, names, comparable)
-        return rows, identify(matrix, [columns.index(p) for p in rows])
-
-    keys, found = ranks(images)
-    _, best = ranks(np.asarray(truth.images))
-    visit = 1.0 if ground.gallery is not None else 0.0
-    raw = {"rank1": float(found.rank1.mean()), "mean_rank": float(found.rank.mean()), "gallery": float(found.gallery)}
-    raw |= {"rank_score": float(found.score.mean()), "other_visit": visit, "rank1_of_truth": float(best.rank1.mean())}
+    alike = _Likeness(truth, gallery, ground.auxiliary.channels(truth.modalities))
+    keys, columns, matrix = alike.of(images)
+    found = identify(matrix, [columns.index(p) for p in keys])
+    best = identify(alike.of(truth.images)[2], [columns.index(p) for p in keys])
+    more: dict[str, Any] = {}
+    if shown:
+        more["raw"] = _identity_numbers(found, best, other=ground.gallery is not None)
+        more["exchange"] = _exchange_likeness(keys, columns, matrix, alike.of(guess)[2], truth)
     return Endpoint(
         name="identity", patients=keys, score=found.rank1, chance=np.full(len(keys), found.chance), anchor=best.rank1,
-        chance_name=f"1 of {found.gallery}", raw=raw,
+        chance_name=f"1 of {found.gallery}", **more,
     )  # fmt: skip
+
+
+class _Likeness:
+    """Compares queries with a gallery, patient by patient: at equal slice positions where all pairs of patients share some.
+
+    What all patients share at a position is taken out of both first.
+
+    Args:
+        truth: The true samples of the queries.
+        gallery: The gallery.
+        auxiliary: Patients that the population's images are made of.
+    """
+
+    def __init__(self, truth: Cohort, gallery: Cohort, auxiliary: Cohort) -> None:
+        self._gallery, self._modalities = gallery, range(len(truth.modalities))
+        self._common = _population(auxiliary, positions(truth) + positions(gallery))
+        self._entries = [without_common(gallery.images[:, i], self._common[i]) for i in self._modalities]
+        self._patients, self._names = [s.patient for s in truth.samples], [s.patient for s in gallery.samples]
+        same = np.array(positions(truth))[:, None] == np.array(positions(gallery))[None, :]
+        self._comparable = same if _connected(same, self._patients, self._names) else np.ones_like(same)
+
+    def of(self, queries: Any) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+        """Return query patients, gallery patients, and their mean correlation inside the gallery's brains."""
+        asked = [without_common(np.asarray(queries)[:, i], self._common[i]) for i in self._modalities]
+        pairs = [masked_ncc(a, entry, self._gallery.brain) for a, entry in zip(asked, self._entries, strict=True)]
+        return patient_similarity(np.mean(pairs, axis=0), self._patients, self._names, self._comparable)
+
+
+def _population(auxiliary: Cohort, at: Sequence[int]) -> list[Floats]:
+    """Return for each modality what the population shares at the slice positions `at`, as `common_images` gives it."""
+    where = sorted(set(at))
+    if not len(auxiliary):
+        return [np.zeros((0, *auxiliary.shape)) for _ in auxiliary.modalities]
+    means = position_mean(auxiliary.images, positions(auxiliary), where)
+    return [common_images(means[:, i]) for i in range(len(auxiliary.modalities))]
 
 
 def _connected(comparable: NDArray[np.bool_], queries: Sequence[str], gallery: Sequence[str]) -> bool:
@@ -60,27 +107,76 @@ def _connected(comparable: NDArray[np.bool_], queries: Sequence[str], gallery: S
     return all(pairs.values())
 
 
-def score_canary(images: Any, truth: Cohort, ground: Ground) -> list[Endpoint]:
-    """Return the share of planted identity bits that can be read from the reconstruction."""
+def _identity_numbers(found: Identification, best: Identification, *, other: bool) -> dict[str, Raw]:
+    n = len(found.rank)
+    visit = "1: another visit of each patient; 0: the attacked images themselves, for want of another visit"
+    return {
+        "rank_1": Raw(value=float(found.rank1.mean()), unit=f"of patients found first among {found.gallery}", n=n),
+        "rank_1_of_truth": Raw(value=float(best.rank1.mean()), unit="with the true images as evidence", n=n),
+        "mean_rank": Raw(value=float(found.rank.mean()), unit=f"of {found.gallery}; {(found.gallery + 1) / 2:g} by guessing", n=n),
+        "rank_score": Raw(value=float(found.score.mean()), unit="-1 last, 0 by guessing, 1 first", n=n),
+        "gallery_size": Raw(value=float(found.gallery), unit="patients"),
+        "gallery_of_other_visit": Raw(value=float(other), unit=visit),
+    }
+
+
+def _exchange_likeness(
+    keys: Sequence[str], columns: Sequence[str], matrix: Floats, blind: Floats, truth: Cohort
+) -> Exchange | None:
+    """Exchange evidence on the similarity that ranks are made from: of every attacked patient to every one's gallery entry.
+
+    Each row is in units of its own spread, because a rank asks how far the right entry stands out from the others.
+    """
+    chosen = chosen_patients(keys)
+    if len(chosen) < 2:
+        return None
+    square = np.ix_([keys.index(p) for p in chosen], [columns.index(p) for p in chosen])
+    found = Exchange.of(chosen, truth, matrix[square], blind[square])
+    return replace(found, matrix=by_evidence(found.matrix))
+
+
+def score_canary(images: Any, truth: Cohort, ground: Ground, *, shown: bool = True) -> Endpoint | None:
+    """Return the share of planted identity bits that can be read from the reconstruction; None where none were planted."""
     planted = ground.members.canaries
     channel = next((m for m in ("t2", "flair") if m in truth.modalities), None)
     if not planted or channel is None:
-        return []
+        return None
     from leakaudit.cohorts.phantom.canary import decode
 
     i = truth.modalities.index(channel)
+    sign = -1.0 if channel == "flair" else 1.0  # dots are dark on FLAIR
     patients: list[str] = []
-    read: list[float] = []
-    best: list[float] = []
+    read: list[Any] = []
+    best: list[Any] = []
     for k, s in enumerate(truth.samples):
         dots = ground.members.dots.get((s.patient, s.visit, s.position))
         if s.patient not in planted or dots is None or not len(dots):
             continue
         patients.append(s.patient)
         for source, into in ((images, read), (truth.images, best)):
-            bits, _ = decode(np.asarray(source[k, i]) * (-1.0 if channel == "flair" else 1.0), dots)
-            into.append(float((bits == planted[s.patient]).mean()))
+            into.append(decode(np.asarray(source[k, i]) * sign, dots)[0])
     if not patients:
-        return []
-    half = np.full(len(read), 0.5)
-    return [endpoint_of("canary", patients, np.array(read), half, np.array(best), "fair coin")]
+        return None
+    true = [planted[p] for p in patients]
+    score, anchor = bit_accuracy(read, true), bit_accuracy(best, true)
+    more: dict[str, Any] = {}
+    if shown:
+        unit = f"of {len(true[0])} bits"
+        more["raw"] = {
+            "bit_accuracy": patient_mean(score, patients, unit),
+            "bit_accuracy_of_truth": patient_mean(anchor, patients, f"{unit}, from the true images"),
+        }
+        more["exchange"] = _exchange_bits(read, planted, patients, truth)
+    return endpoint_of("canary", patients, score, np.full(len(score), CANARY_CHANCE), anchor, "fair coin", **more)
+
+
+def _exchange_bits(read: Sequence[Any], planted: Any, patients: Sequence[str], truth: Cohort) -> Exchange | None:
+    """Exchange evidence: agreement of the bits read for one patient with the bits of each other one, over all samples."""
+    chosen = chosen_patients(patients)
+    if len(chosen) < 2:
+        return None
+    theirs = np.array([planted[p] for p in chosen])
+    agreement = np.array([(np.asarray(bits) == theirs).mean(axis=1) for bits in read])
+    keys, means = average_by_patient(agreement.T, patients)
+    scores = means.T[[keys.index(p) for p in chosen]]
+    return Exchange.of(chosen, truth, scores, np.full(scores.shape, CANARY_CHANCE))

@@ -10,11 +10,14 @@ import numpy as np
 
 from leakaudit.attacks.evidence import EvidenceError, Images
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.engine.endpoints import Endpoint, Floats, Ground, choose_chance, endpoint_of, positions
+from leakaudit.engine.endpoints import Endpoint, Ground, choose_chance, endpoint_of, patient_mean, positions
+from leakaudit.engine.evidence_matrix import exchange_images
 from leakaudit.engine.identity_endpoints import score_canary, score_identity
+from leakaudit.engine.raw import Raw
 from leakaudit.scoring.chance import image_baselines
+from leakaudit.scoring.checks import Floats
 from leakaudit.scoring.holdings import fit_translation
-from leakaudit.scoring.images import masked_mse, masked_psnr, masked_ssim
+from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked_ssim, ms_ssim, ms_ssim_scales
 
 __all__ = ["Picture", "score_images"]
 
@@ -32,8 +35,55 @@ class Picture:
     score: float
 
 
+def score_images(
+    evidence: Images, rows: Sequence[int], ground: Ground, *, shown: bool = True
+) -> tuple[list[Endpoint], list[Picture]]:
+    """Score reconstructed images for fidelity (brain-masked SSIM), identity (rank-1 among other visits), and canary bits.
+
+    Args:
+        evidence: The images.
+        rows: Row among the members behind each image.
+        ground: The truth.
+        shown: Whether raw numbers, exchanged evidence and pictures are wanted, too.
+
+    Raises:
+        EvidenceError: Shapes do not fit the cohort.
+    """
+    whole = ground.members.take(rows)
+    if evidence.images.shape[2:] != whole.shape or not set(evidence.modalities) <= set(whole.modalities):
+        raise EvidenceError(
+            f"evidence {evidence.name!r}: images of {evidence.images.shape[1:]} ({', '.join(evidence.modalities)}); "
+            f"the cohort has {whole.shape} with {', '.join(whole.modalities)}"
+        )
+    truth = whole.channels(evidence.modalities)
+    ranges = _ranges((ground.auxiliary if len(ground.auxiliary) else ground.members).channels(evidence.modalities))
+    patients = [s.patient for s in truth.samples]
+
+    def chance_of(cohort: Cohort) -> dict[str, Any]:
+        return _image_chance(ground, evidence.modalities, cohort if ground.held else cohort.channels(evidence.modalities))
+
+    def ssim(guess: Any, cohort: Cohort) -> Floats:
+        return _by_modality(masked_ssim, guess, cohort.channels(evidence.modalities), ranges)
+
+    name = choose_chance(ground, chance_of, ssim)
+    guess = chance_of(whole)[name]
+    score, blind = ssim(evidence.images, whole), ssim(guess, whole)
+    more: dict[str, Any] = {}
+    if shown:
+        more["raw"] = {
+            "ssim": patient_mean(score, patients, "inside the brain"),
+            "ssim_of_chance": patient_mean(blind, patients, "inside the brain"),
+            **_numbers(evidence.images, guess, truth, ranges),
+        }
+        more["exchange"] = exchange_images(evidence.images, guess, truth, ranges)
+    fidelity = endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, **more)
+    identity = score_identity(evidence.images, guess, truth, ground, shown=shown)
+    endpoints = [e for e in (fidelity, identity, score_canary(evidence.images, truth, ground, shown=shown)) if e is not None]
+    return endpoints, _pictures(evidence.images, guess, truth, score) if shown else []
+
+
 def _ranges(cohort: Cohort) -> Floats:
-    """Return the data range of each modality: 0.5th to 99.5th percentile inside the auxiliary brains."""
+    """Return the data range of each modality: 0.5th to 99.5th percentile inside the brains of a cohort."""
     spread = []
     for i in range(len(cohort.modalities)):
         low, high = np.percentile(cohort.images[:, i][cohort.brain], [0.5, 99.5])
@@ -50,7 +100,7 @@ def _image_chance(ground: Ground, modalities: Sequence[str], targets: Cohort) ->
     """Return the baselines for `targets`: what the adversary could say without the messages."""
     auxiliary = ground.auxiliary.channels(modalities)
     flat = {"flat": np.zeros((len(targets), len(modalities), *targets.shape))}
-    if ground.owned in ("none", "noise"):
+    if ground.owned in ("none", "noise") or not len(ground.auxiliary):
         return flat
     found: dict[str, Any] = flat | image_baselines(auxiliary.images, auxiliary.brain, positions(auxiliary), positions(targets))
     if ground.held:
@@ -61,46 +111,34 @@ def _image_chance(ground: Ground, modalities: Sequence[str], targets: Cohort) ->
     return found
 
 
-def score_images(evidence: Images, rows: Sequence[int], ground: Ground) -> tuple[list[Endpoint], list[Picture]]:
-    """Score reconstructed images for fidelity (brain-masked SSIM), identity (rank-1 among other visits), and canary bits.
-
-    Args:
-        evidence: The images.
-        rows: Row among the members behind each image.
-        ground: The truth.
-
-    Raises:
-        EvidenceError: Shapes do not fit the cohort.
-    """
-    whole = ground.members.take(rows)
-    if evidence.images.shape[2:] != whole.shape or not set(evidence.modalities) <= set(whole.modalities):
-        raise EvidenceError(
-            f"evidence {evidence.name!r}: images of {evidence.images.shape[1:]} ({', '.join(evidence.modalities)}); "
-            f"the cohort has {whole.shape} with {', '.join(whole.modalities)}"
-        )
-    truth = whole.channels(evidence.modalities)
-    ranges = _ranges(ground.auxiliary.channels(evidence.modalities))
+def _numbers(images: Any, guess: Any, truth: Cohort, ranges: Floats) -> dict[str, Raw]:
+    """Return the scores that are shown beside leakage: means over patients of the mean over samples and modalities."""
     patients = [s.patient for s in truth.samples]
 
-    def chance_of(cohort: Cohort) -> dict[str, Any]:
-        return _image_chance(ground, evidence.modalities, cohort if ground.held else cohort.channels(evidence.modalities))
+    def mean(metric: Callable[..., Floats], shown: Any, unit: str = "") -> Raw:
+        return patient_mean(_by_modality(metric, shown, truth, ranges), patients, unit)
 
-    def ssim(guess: Any, cohort: Cohort) -> Floats:
-        return _by_modality(masked_ssim, guess, cohort.channels(evidence.modalities), ranges)
+    def squared(g: Any, t: Any, b: Any, _: float) -> Floats:
+        return masked_mse(g, t, b)
 
-    name = choose_chance(ground, chance_of, ssim)
-    guess = chance_of(whole)[name]
-    score, blind = ssim(evidence.images, whole), ssim(guess, whole)
-    error, blind_error = (_by_modality(lambda g, t, b, r: masked_mse(g, t, b), g, truth, ranges) for g in (evidence.images, guess))
-    raw = {
-        "ssim": float(score.mean()), "ssim_chance": float(blind.mean()), "mse": float(error.mean()),
-        "mse_chance": float(blind_error.mean()), "mse_leakage": float(1 - error.sum() / blind_error.sum()),
-        "psnr_db": float(_by_modality(masked_psnr, evidence.images, truth, ranges).mean()),
+    error, blind = mean(squared, images), mean(squared, guess)
+    found = {
+        "mse": error, "mse_of_chance": blind, "mse_leakage": _mse_leakage(error, blind),
+        "psnr": mean(masked_psnr, images, "dB"), "nmi": mean(lambda g, t, b, _: masked_nmi(g, t, b), images),
     }  # fmt: skip
-    found = [endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, raw)]
-    identity = score_identity(evidence.images, truth, ground)
-    endpoints = [e for e in (*found, identity, *score_canary(evidence.images, truth, ground)) if e is not None]
-    return endpoints, _pictures(evidence.images, guess, truth, score)
+    scales = ms_ssim_scales(truth.shape)
+    if not scales:
+        sides = " x ".join(map(str, truth.shape))
+        return found | {"ms_ssim": Raw(value=None, reason=f"its window of 11 voxels does not fit samples of {sides}")}
+    unit = f"{scales} of 5 scales" if scales < 5 else "5 scales"
+    return found | {"ms_ssim": mean(lambda g, t, b, r: ms_ssim(g, t, b, r, scales=scales), images, unit)}
+
+
+def _mse_leakage(error: Raw, blind: Raw) -> Raw:
+    """Return 1 - MSE / MSE of chance: leakage by the squared error, whose anchor is 0."""
+    if error.value is None or not blind.value:
+        return Raw(value=None, reason="chance has no squared error to compare with")
+    return Raw(value=1 - error.value / blind.value, n=error.n)
 
 
 def _pictures(images: Any, guess: Any, truth: Cohort, score: Floats) -> list[Picture]:

@@ -16,7 +16,7 @@ from leakaudit.engine.child import CleanChild
 from leakaudit.engine.jobs import Job
 from leakaudit.engine.keys import digest, environment
 from leakaudit.engine.processes import die_with_parent
-from leakaudit.engine.reasons import sentence
+from leakaudit.engine.reasons import public_sentence, sentence
 from leakaudit.engine.store import RunStore
 from leakaudit.engine.torchsetup import set_up_torch, thread_variables
 
@@ -111,7 +111,8 @@ def _perform(order: dict[str, Any], channel: int, child: CleanChild | None) -> d
             raise LookupError("The runner ended without storing its result.")
     except Exception as error:  # noqa: BLE001 - whatever a cell raises becomes its outcome
         traceback.print_exc()
-        return {"status": "error", "reason": sentence(error), "sandbox": child.sandbox if child else ""}
+        said = {"reason": sentence(error), "public": public_sentence(error)}
+        return {"status": "error", **said, "sandbox": child.sandbox if child else ""}
     return {"status": "ok", "reason": "", "detail": detail, "sandbox": child.sandbox if child else ""}
 
 

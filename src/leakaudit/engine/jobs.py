@@ -78,6 +78,7 @@ class Outcome:
             counted for each, so it errs upward.
         cached: Whether the result was there already.
         detail: What the runner returned: small JSON.
+        public: The reason without the words of code that is not leakaudit's; empty where the reason has none of them.
         sandbox: `landlock` when the clean child was cut off from the file system, `none` when not, empty when unused.
     """
 
@@ -88,6 +89,7 @@ class Outcome:
     peak_mb: float = 0.0
     cached: bool = False
     detail: dict[str, Any] = field(default_factory=dict)
+    public: str = ""
     sandbox: str = ""
 
     @property

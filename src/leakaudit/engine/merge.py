@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from leakaudit.engine.evidence_matrix import Exchange
+from leakaudit.engine.merge_membership import FEWEST, MembershipTables
+from leakaudit.engine.raw import Raw, merge_raw
+from leakaudit.scoring.checks import Floats
 from leakaudit.scoring.intervals import Interval, leakage_interval, with_repeats
 from leakaudit.scoring.leakage import MIN_ROOM
-from leakaudit.scoring.membership import auc, stratified_auc, tpr_at_fpr
+from leakaudit.scoring.permutation import ShuffleTest, patient_limit, shuffle_test
 from leakaudit.scoring.rates import clopper_pearson, normalized
 
-__all__ = ["Merged", "merge"]
+__all__ = ["Kind", "Merged", "PatientBar", "merge"]
 
-Floats = NDArray[np.float64]
-FEWEST = 5
-"""Below this many patients only values are shown, no intervals."""
+Kind = Literal["fidelity", "mask", "identity", "canary", "membership", "property"]
 
-_KINDS: dict[str, Literal["fidelity", "mask", "identity", "canary", "membership", "property"]] = {
+_KINDS: dict[str, Kind] = {
     "fidelity": "fidelity", "identity": "identity", "canary": "canary", "membership": "membership",
     "tumor-volume": "property",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientBar:
+    """What exchanged evidence reaches, as a bar for each patient's own.
+
+    Attributes:
+        limit: Leakage that evidence about other patients reaches in a share .05 / n only; None for identity, where the bar
+            is a similarity and no leakage.
+        above: Patients whose own evidence lies above it.
+    """
+
+    limit: float | None
+    above: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +58,9 @@ class Merged:
         chance_name: Which guess chance is.
         chance: Mean of C.
         anchor: Mean of A.
-        tables: Membership: (scores, member, sites) of each repeat.
-        raw: Further numbers, averaged over repeats.
+        tables: Membership: scores of all candidates in each repeat; None for other kinds.
+        exchange: Evidence exchanged between patients, averaged over repeats; None where there is none.
+        numbers: Scores to show, averaged over repeats; those of membership are made of its tables (`raw`).
         seed: Seed of resampling: the same for every defense, so that comparisons are paired.
     """
 
@@ -58,60 +75,58 @@ class Merged:
     chance_name: str
     chance: float
     anchor: float
-    tables: tuple[tuple[Floats, NDArray[np.bool_], list[str]], ...] = ()
-    raw: dict[str, float] = field(default_factory=dict)
+    tables: MembershipTables | None = None
+    exchange: Exchange | None = None
+    numbers: Mapping[str, Raw] = field(default_factory=dict)
     seed: int = 0
 
     @property
-    def kind(self) -> Literal["fidelity", "mask", "identity", "canary", "membership", "property"]:
+    def kind(self) -> Kind:
         """What recovery means here."""
         return _KINDS.get(self.endpoint, "mask")
 
     @property
     def n(self) -> int:
         """Patients behind the number; for membership those of the smaller side."""
-        if self.tables:
-            member = self.tables[0][1]
-            return int(min(member.sum(), (~member).sum()))
-        return len(self.patients)
+        return self.tables.n if self.tables is not None else len(self.patients)
 
     @property
     def repeats(self) -> int:
         """Training repeats."""
-        return len(self.tables) or len(self.gain)
+        return len(self.tables.scores) if self.tables is not None else len(self.gain)
 
     @property
     def resolvable(self) -> bool:
         """Whether anchor - chance is large enough for a ratio."""
-        return bool(self.tables) or float(self.room.mean()) >= MIN_ROOM - 1e-9
+        return self.tables is not None or float(self.room.mean()) >= MIN_ROOM - 1e-9
 
     @property
     def value(self) -> float | None:
         """Leakage; None where the metric cannot resolve."""
-        if self.tables:
-            return float(np.mean(self._advantages()))
+        if self.tables is not None:
+            return float(np.mean(self.tables.advantages()))
         return float(self.gain.sum() / self.room.sum()) if self.room.sum() > 0 else None
 
     @property
     def per_patient(self) -> tuple[float, ...]:
         """Leakage of each patient, averaged over repeats; empty for membership."""
-        if self.tables or self.room.mean() <= 0:
+        if self.tables is not None or self.room.mean() <= 0:
             return ()
         return tuple(float(v) for v in self.gain.mean(axis=0) / self.room.mean())
 
-    def _advantages(self) -> list[float]:
-        return [2 * _within(*table).value - 1 for table in self.tables]
+    @cached_property
+    def raw(self) -> Mapping[str, Raw]:
+        """Scores in their own units, by name."""
+        return self.numbers if self.tables is None else self.tables.raw()
 
     def interval(self, level: float = 0.95) -> Interval | None:
         """Return the two-sided interval over patients and repeats; None where nothing can be said."""
-        if self.n < FEWEST or (not self.tables and self.room.mean() <= 0):
+        if self.n < FEWEST:
             return None
-        if self.tables:
-            found = [_within(*table, level=level).leakage for table in self.tables]
-            middle = Interval(
-                float(np.mean([i.low for i in found])), float(np.mean([i.high for i in found])), found[0].method, level
-            )
-            return with_repeats(self._advantages(), middle)
+        if self.tables is not None:
+            return self.tables.interval(level)
+        if self.room.mean() <= 0:
+            return None
         if self.endpoint == "identity":
             # Of rates that are all zero a resampled interval has no width; Clopper-Pearson knows better.
             hits = float((self.gain.mean(axis=0) + self.chance).sum())
@@ -120,17 +135,26 @@ class Merged:
             return with_repeats(self.gain.mean(axis=1) / self.room.mean(), normalized(rate, self.chance, scale))
         return leakage_interval(self.gain, self.room, level=level, seed=self.seed)
 
+    def shuffle_test(self) -> ShuffleTest | None:
+        """Return the test of "this evidence is about its own patients": exchanges of evidence, or of memberships, in a site."""
+        if self.tables is not None:
+            return self.tables.test(self.seed)
+        if self.exchange is None:
+            return None
+        return shuffle_test(self.exchange.matrix, seed=self.seed, groups=self.exchange.sites)
 
-def _within(scores: Floats, member: NDArray[np.bool_], sites: list[str], *, level: float = 0.95) -> Any:
-    # Without a site that has both kinds, the whole cohort is the only stratum left; `sites_compared` is then 0.
-    strata = sites if _shared_sites(member, sites) else ["all"] * len(sites)
-    return stratified_auc(scores, member, strata, level=level)
+    def patient_bar(self) -> PatientBar | None:
+        """Return what exchanged evidence reaches; None for membership, below 5 patients, or where the metric cannot resolve.
 
-
-def _shared_sites(member: NDArray[np.bool_], sites: Sequence[str]) -> set[str]:
-    """Return the sites that have members and others."""
-    inside = {s for s, m in zip(sites, member, strict=True) if m}
-    return inside & {s for s, m in zip(sites, member, strict=True) if not m}
+        The bar is the (1 - .05 / n) quantile of the gains of exchanged evidence. Divided by the mean of A - C, as a patient's
+        own gain is, it is a leakage: what another patient's evidence would be said to leak about this one.
+        """
+        if self.exchange is None or len(self.exchange.patients) < FEWEST or not self.resolvable:
+            return None
+        bar = patient_limit(self.exchange.matrix)
+        # Whether a patient is found first is no graded score: most exchanged evidence scores 0, some 1, and no quantile helps.
+        limit = None if self.endpoint == "identity" else bar.limit / float(self.room.mean())
+        return PatientBar(limit=limit, above=int(bar.above.sum()))
 
 
 def merge(repeats: Sequence[Mapping[str, Any]], part: Literal["endpoints", "shuffled"], seed: int) -> dict[str, Merged]:
@@ -155,36 +179,31 @@ def merge(repeats: Sequence[Mapping[str, Any]], part: Literal["endpoints", "shuf
 
 def _merged(name: str, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], seed: int) -> Merged:
     evidence, first = rows[0]
+    endpoints = [endpoint for _, endpoint in rows]
     base = {"name": name, "endpoint": first["name"], "channel": evidence["channel"], "seed": seed}
     base |= {"seat": evidence["seat"], "level": evidence["level"]}
     if first["name"] == "membership":
-        tables = tuple(
-            (np.asarray(e["score"], dtype=np.float64), np.asarray(e["member"], dtype=bool), list(e["site"])) for _, e in rows
-        )
-        empty = np.empty((len(rows), 0))
+        tables, empty = MembershipTables.of(endpoints), np.empty((len(rows), 0))
         return Merged(
-            **base, patients=tuple(first["patients"]), gain=empty, room=empty, chance_name="coin toss", chance=0.5, anchor=1.0,
-            tables=tables, raw=_membership_raw(tables),
+            **base, patients=tables.patients, gain=empty, room=empty, chance_name="coin toss", chance=0.5, anchor=1.0,
+            tables=tables,
         )  # fmt: skip
     order = sorted(first["patients"])
     arrays: dict[str, Floats] = {}
     for key in ("score", "chance", "anchor"):
-        values = [dict(zip(e["patients"], e[key], strict=True)) for _, e in rows]
+        values = [dict(zip(e["patients"], e[key], strict=True)) for e in endpoints]
         arrays[key] = np.array([[v[p] for p in order] for v in values])
-    raw = {k: float(np.mean([e["raw"][k] for _, e in rows])) for k in first["raw"]}
     return Merged(
         **base, patients=tuple(order), gain=arrays["score"] - arrays["chance"], room=arrays["anchor"] - arrays["chance"],
-        chance_name=first["chance_name"], chance=float(arrays["chance"].mean()), anchor=float(arrays["anchor"].mean()), raw=raw,
+        chance_name=first["chance_name"], chance=float(arrays["chance"].mean()), anchor=float(arrays["anchor"].mean()),
+        exchange=_exchange(endpoints), numbers=merge_raw([e["raw"] for e in endpoints]),
     )  # fmt: skip
 
 
-def _membership_raw(tables: Sequence[tuple[Floats, NDArray[np.bool_], list[str]]]) -> dict[str, float]:
-    """Return the AUC within sites and over all, and the TPR at 1 % FPR where so few non-members can resolve it."""
-    within = float(np.mean([_within(*t).value for t in tables]))
-    pooled = float(np.mean([auc(s[m], s[~m]) for s, m, _ in tables]))
-    scores, member, sites = tables[0]
-    raw = {"auc_within_sites": within, "auc": pooled, "sites_compared": float(len(_shared_sites(member, sites)))}
-    low = tpr_at_fpr(scores[member], scores[~member], 0.01)
-    if low is not None:
-        raw["tpr_at_1_percent_fpr"] = low.tpr[0]
-    return raw
+def _exchange(endpoints: Sequence[Mapping[str, Any]]) -> Exchange | None:
+    """Return the mean of the repeats' exchanged gains; the same patients are exchanged in each of them."""
+    found = [e["exchange"] for e in endpoints]
+    if any(e is None for e in found):
+        return None
+    matrix = np.mean([np.asarray(e["matrix"], dtype=np.float64) for e in found], axis=0)
+    return Exchange(patients=tuple(found[0]["patients"]), sites=tuple(found[0]["sites"]), matrix=matrix)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["clean_leftovers", "owned_name", "start_ticks"]
+__all__ = ["clean_leftovers", "is_alive", "owned_name", "size_of", "start_ticks"]
 
 _TAG = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{8}$")
 _FOREIGN_SECONDS = 7 * 24 * 3600
@@ -39,6 +39,21 @@ def clean_leftovers(folders: Iterable[Path]) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a folder bears the tag of a process that still lives, or may live on another machine."""
+    match = _TAG.search(folder.name)
+    return match is not None and not _is_dead(folder, match)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; links count as nothing and are not followed."""
+    if path.is_symlink():
+        return 0
+    if path.is_file():
+        return path.stat().st_size
+    return sum((Path(folder) / name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
 
 
 def start_ticks(pid: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from leakaudit.cohorts.cohort import Split
@@ -12,6 +13,7 @@ from leakaudit.cohorts.split import split_patients
 from leakaudit.engine.graph import Graph, resolve_device
 from leakaudit.engine.keys import environment
 from leakaudit.engine.plan import Baseline, Pairing, Plan
+from leakaudit.engine.planting import Wanted, plant
 from leakaudit.engine.rows import Row
 from leakaudit.engine.specs import as_json, plugin_spec
 from leakaudit.errors import UserError
@@ -19,10 +21,11 @@ from leakaudit.facts import CohortFacts, ProtocolFacts
 from leakaudit.plugins.descriptors import DefenseInfo
 from leakaudit.plugins.params import DefenseParams, ProtocolParams
 from leakaudit.plugins.targets import import_target
+from leakaudit.recipes.models import NONE
 from leakaudit.recipes.resolved import Choice, DefenseChoice, ResolvedRecipe
 from leakaudit.threats import Needs, NotApplicable
 
-__all__ = ["cohort_facts", "make_plan", "worker_count"]
+__all__ = ["Planner", "cohort_facts", "make_plan", "worker_count"]
 
 
 def cohort_facts(inventory: Inventory, split: Split) -> CohortFacts:
@@ -35,27 +38,41 @@ def cohort_facts(inventory: Inventory, split: Split) -> CohortFacts:
     )  # fmt: skip
 
 
-def make_plan(recipe: ResolvedRecipe) -> Plan:
+def make_plan(recipe: ResolvedRecipe, known: tuple[Inventory, Split] | None = None) -> Plan:
     """Plan a recipe: read the dataset's inventory, split the patients, and lay out the cells.
+
+    Args:
+        recipe: The recipe.
+        known: Inventory and split of an earlier plan; the dataset is then not looked at.
 
     Raises:
         UserError: The data cannot be used, or a protocol or defense does not fit it.
     """
-    return _Planner(recipe).plan()
+    return Planner(recipe).plan(known)
 
 
 @dataclass
-class _Planner:
-    recipe: ResolvedRecipe
+class Planner:
+    """Makes the plan of a recipe, and later adds what the judged undefended pairings ask for.
 
-    def plan(self) -> Plan:
+    Attributes:
+        recipe: The recipe.
+    """
+
+    recipe: ResolvedRecipe
+    _rows: dict[tuple[str, str], Row] = field(default_factory=dict, init=False)
+
+    def plan(self, known: tuple[Inventory, Split] | None = None) -> Plan:
+        """Return the plan; `known` as in `make_plan`.
+
+        Raises:
+            UserError: The data cannot be used, or a protocol or defense does not fit it.
+        """
         recipe = self.recipe
         device = resolve_device(recipe.run.device)
         env = environment(device, recipe.run.threads, recipe.run.determinism)
         self.graph = Graph(settings=recipe.run, device=device, env=env)
-        dataset = import_target(recipe.data.plugin.info.target)(recipe.data.params, recipe.seed)
-        inventory: Inventory = dataset.inventory()
-        split = split_patients(inventory, recipe.split, recipe.seed)
+        inventory, split = known or self._read()
         self.cohort = cohort_facts(inventory, split)
         self.cohort_key = self._cohort(inventory, split)
         baselines: list[Baseline] = []
@@ -70,6 +87,19 @@ class _Planner:
             recipe=recipe, device=device, inventory=inventory, cohort=self.cohort, split=split,
             cohort_key=self.cohort_key, baselines=tuple(baselines), pairings=tuple(pairings), jobs=tuple(self.graph.jobs.values()),
         )  # fmt: skip
+
+    def plant(self, plan: Plan, wanted: Sequence[Wanted]) -> Plan:
+        """Return a plan of this planner with planted controls and their cells; the cells it had come first."""
+        attacks = {a.label: a for a in self.recipe.attacks}
+        entries = {e.patient: e.records for e in plan.inventory.patients}
+        records = sum(entries[p] for p in plan.split.attacked)
+        planted = tuple(plant(self._rows[w.protocol, NONE], attacks[w.attack], w, records) for w in wanted)
+        return replace(plan, planted=planted, jobs=tuple(self.graph.jobs.values()))
+
+    def _read(self) -> tuple[Inventory, Split]:
+        dataset = import_target(self.recipe.data.plugin.info.target)(self.recipe.data.params, self.recipe.seed)
+        inventory: Inventory = dataset.inventory()
+        return inventory, split_patients(inventory, self.recipe.split, self.recipe.seed)
 
     def _cohort(self, inventory: Inventory, split: Split) -> str:
         data = self.recipe.data
@@ -109,6 +139,7 @@ class _Planner:
         plugins = (protocol.plugin, *(link.plugin for link in defense.links))
         seats = tuple(s.id for s in facts.seats if any(s.role in need.seats for need in needs))
         row = Row(self.graph, self.recipe, self.cohort, self.cohort_key, protocol.label, defense.label, facts, base, plugins)
+        self._rows[protocol.label, defense.label] = row
         trains = tuple(row.train(repeat) for repeat in range(self.recipe.repeats))
         pairings = [row.pairing(a, trains, seats) for a in attacks]
         return Baseline(**names, facts=facts, trains=trains, seats=seats, unit=unit), pairings

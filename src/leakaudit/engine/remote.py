@@ -44,6 +44,18 @@ _IN, _OUT = "inbox.pipe", "outbox.pipe"
 _POLL_MS = 200
 
 
+class PartyError(RuntimeError):
+    """A party that an attack plays failed, or its process ended.
+
+    Attributes:
+        public: The message without the words of code that is not leakaudit's.
+    """
+
+    def __init__(self, cause: ChildError | None) -> None:
+        super().__init__(f"the party that the attack plays failed: {cause or 'its process ended'}")
+        self.public = f"the party that the attack plays failed: {cause.public if cause else 'its process ended'}"
+
+
 # The training's side ----------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +135,7 @@ class _Link:
         """Send a request and return the answer.
 
         Raises:
-            RuntimeError: The party failed, or its process ended.
+            PartyError: The party failed, or its process ended.
         """
         data = memoryview(_frame({"what": what, **(header or {})}, tensors or {}))
         while data:
@@ -147,7 +159,7 @@ class _Link:
             if poll.poll(_POLL_MS):
                 return
             if not alive:
-                raise RuntimeError(f"the party that the attack plays failed: {self._error or 'its process ended'}")
+                raise PartyError(self._error)
 
     def close(self) -> None:
         """Let the child end; what hangs is killed with the job."""

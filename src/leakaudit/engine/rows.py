@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,8 +45,16 @@ class Row:
     base: dict[str, Any]
     plugins: tuple[Plugin, ...]
 
-    def train(self, repeat: int, attacker: tuple[AttackChoice, dict[str, Any]] | None = None) -> str:
-        """Add a training; with an attacker that alters it, one of its own."""
+    def train(
+        self, repeat: int, attacker: tuple[AttackChoice, dict[str, Any]] | None = None, planted: Mapping[str, Any] | None = None
+    ) -> str:
+        """Add a training; with an attacker that alters it, one of its own.
+
+        Args:
+            repeat: Which one.
+            attacker: An attack that alters it, and the attack's spec.
+            planted: What a planted training has in its spec beyond the audited one.
+        """
         spec = {**self.base, "repeat": repeat}
         plugins, label, inputs = self.plugins, f"{self.protocol}/{self.defense}", [self.cohort_key]
         if attacker is not None:
@@ -55,8 +64,10 @@ class Row:
                 spec["prepare"] = self._prepare(choice, facts, spec, label)
                 inputs.append(spec["prepare"])
             spec["attacker"] = facts
+        # After `prepare`, which is the same: canaries are crafted for the audited training.
+        spec |= planted or {}
         apart = attacker is not None and "replies" in attacker[1]["threat"]["alters"] and self._apart(attacker[1], spec)
-        label += f" (repeat {repeat + 1})" if self.recipe.repeats > 1 else ""
+        label += " planted" if planted else f" (repeat {repeat + 1})" if self.recipe.repeats > 1 else ""
         key = self.graph.key_of("train", spec, *plugins)
         return self.graph.add("train", label, key, "train:run", {**spec, "also_record": []}, inputs, memory_mb=1200, isolated=apart)
 
@@ -77,7 +88,7 @@ class Row:
         """Add the cells of one attack on this row."""
         names: dict[str, Any] = {"protocol": self.protocol, "defense": self.defense, "attack": choice.label}
         try:
-            requires = self._requires(choice)
+            requires = self.requires(choice)
         except Exception as error:  # noqa: BLE001 - a broken attack must not take the others along
             return Pairing(**names, error=f"The attack cannot say what it needs: {sentence(error)}")
         if isinstance(requires, NotApplicable):
@@ -88,16 +99,38 @@ class Row:
         attacked, attacks, scores = [], [], []
         for repeat, honest in enumerate(trains):
             train = self.train(repeat, (choice, facts)) if requires.threat.alters else honest
-            record = self._record(choice, requires, facts, train)
-            key = self._attack(choice, facts, train, record, repeat)
-            attacked.append(train)
-            attacks.append(key)
-            scores.append(self._score(choice, requires, key, train))
+            for seed in range(choice.seeds):
+                key, score = self.attack(choice, requires, train, repeat, seed)
+                attacked.append(train)
+                attacks.append(key)
+                scores.append(score)
         return Pairing(
-            **names, requires=requires, trains=tuple(attacked), attacks=tuple(attacks), scores=tuple(scores), defended=defended
-        )
+            **names, requires=requires, trains=tuple(attacked), attacks=tuple(attacks), scores=tuple(scores), seeds=choice.seeds,
+            defended=defended,
+        )  # fmt: skip
 
-    def _requires(self, choice: AttackChoice) -> Requires | NotApplicable:
+    def attack(self, choice: AttackChoice, requires: Requires, train: str, repeat: int, seed: int = 0) -> tuple[str, str]:
+        """Add recording, attack and score of one training, and return the keys of the last two.
+
+        Args:
+            choice: The attack.
+            requires: What it needs.
+            train: The training that is attacked.
+            repeat: Which repeat that is.
+            seed: Which run of the attack on it.
+        """
+        facts = plugin_spec(choice.plugin, choice.params) | as_json(requires)
+        record = self._record(choice, requires, facts, train)
+        key = self._attack(choice, facts, train, record, repeat, seed)
+        return key, self._score(requires, key, train)
+
+    def requires(self, choice: AttackChoice) -> Requires | NotApplicable:
+        """Return what an attack needs here, or why it has no meaning here.
+
+        Raises:
+            TypeError: It does not say.
+            ValueError: It contradicts itself.
+        """
         requires = cast(AttackParams, choice.params).requires(self.facts)
         if isinstance(requires, NotApplicable):
             return requires
@@ -137,18 +170,20 @@ class Row:
             "record", f"{job.label} for {choice.label}", key, "train:record", spec, inputs, memory_mb=1200, isolated=apart
         )
 
-    def _attack(self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int) -> str:
+    def _attack(self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int, seed: int) -> str:
         job = self.graph.jobs[train]
         spec = {
             **{k: v for k, v in job.spec.items() if k not in ("also_record", "runner")}, "attacker": facts, "train_key": train,
             "record_key": record, "repeat": repeat,
         }  # fmt: skip
+        if seed:  # the first run has the key that it has alone
+            spec["attack_seed"] = seed
         key = self.graph.key_of("attack", spec, choice.plugin, *self.plugins)
         inputs = [*job.inputs, train, *([record] if record else [])]
-        label = f"{job.label} by {choice.label}"
+        label = f"{job.label} by {choice.label}" + (f" (seed {seed + 1})" if choice.seeds > 1 else "")
         return self.graph.add("attack", label, key, "attack:run", spec, inputs, isolated=True, memory_mb=1000)
 
-    def _score(self, choice: AttackChoice, requires: Requires, attack: str, train: str) -> str:
+    def _score(self, requires: Requires, attack: str, train: str) -> str:
         played = self.facts.played(requires.threat.plays)
         held = {m for s in played for m in self.facts.seat(s).modalities}
         spec = {

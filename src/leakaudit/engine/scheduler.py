@@ -38,6 +38,7 @@ def run_jobs(
     store: RunStore,
     on_event: Callable[[Event], None] | None = None,
     expected_s: Callable[[Job], float] | None = None,
+    public: Callable[[Outcome], Outcome] | None = None,
 ) -> dict[str, Outcome]:
     """Run a graph of jobs to its end.
 
@@ -50,6 +51,7 @@ def run_jobs(
         store: Where results are looked up.
         on_event: Called one event at a time, from several threads.
         expected_s: Expected seconds of a job; with it, of the jobs that are ready the longest starts first.
+        public: Returns an outcome as it may be shown and kept; called for each as it comes from the executor, one at a time.
 
     Returns:
         The outcome of each job by key, in the order of `jobs`.
@@ -57,7 +59,7 @@ def run_jobs(
     Raises:
         ValueError: Jobs need each other in a circle.
     """
-    run = _Run(jobs, executor, store, on_event, expected_s)
+    run = _Run(jobs, executor, store, on_event, expected_s, public)
     try:
         run.loop()
     except BaseException:
@@ -76,6 +78,7 @@ class _Run:
         store: RunStore,
         on_event: Callable[[Event], None] | None,
         expected_s: Callable[[Job], float] | None,
+        public: Callable[[Outcome], Outcome] | None,
     ) -> None:
         self.jobs: dict[str, Job] = {}
         for job in jobs:
@@ -84,6 +87,7 @@ class _Run:
         self._waiting = dict(self.jobs)
         self._running: dict[str, Job] = {}
         self._executor, self._store = executor, store
+        self._public = public or (lambda outcome: outcome)
         self._on_event, self._lock = on_event, threading.Lock()
         if expected_s is not None:
             self._waiting = {job.key: job for job in sorted(self.jobs.values(), key=expected_s, reverse=True)}
@@ -110,7 +114,7 @@ class _Run:
             if self._running:
                 outcome = self._executor.next_outcome(timeout=1.0)
                 if outcome is not None:
-                    self._end(outcome)
+                    self._end(self._public(outcome))
             elif self._waiting and not self._startable():
                 labels = ", ".join(f"{job.kind} {job.label}" for job in self._waiting.values())
                 raise ValueError(f"These jobs need each other in a circle: {labels}.")

@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import json
 import logging
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from typing import Any
 
 from leakaudit.engine.entry import CorruptError, Entry, load_entry, seal, sync
 from leakaudit.engine.keys import canonical_json
-from leakaudit.engine.owners import clean_leftovers, owned_name
+from leakaudit.engine.owners import clean_leftovers, is_alive, owned_name, size_of
+from leakaudit.errors import UserError
 
 __all__ = ["Entry", "RunStore", "StoreInfo"]
 
 _log = logging.getLogger(__name__)
+_SHELF = re.compile(r"[0-9A-Za-z]{2}")
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,24 @@ class RunStore:
 
     Args:
         root: The store's folder; made with mode 0700 (it may hold patient data) and a `.gitignore` of everything.
+
+    Raises:
+        UserError: The folder of its cells is a link.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
         self._cells = self.root / "cells"
         self._hashed: set[str] = set()
-        if not self.root.exists():
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(self.root.stat().st_mode) & 0o077:
+            self.root.chmod(0o700)  # An older one, or a copy that came with other rights.
         self._cells.mkdir(mode=0o700, exist_ok=True)
+        self._refuse_links()
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
-        clean_leftovers(self._cells.glob("*/.*"))
+        clean_leftovers(path for path in self._listed() if path.name.startswith("."))
 
     def has(self, key: str) -> bool:
         """Whether `get(key)` returns an entry."""
@@ -70,6 +78,8 @@ class RunStore:
         match is removed with a warning and counts as missing.
         """
         folder = self._folder(key)
+        if folder.is_symlink():
+            return self._drop_if_corrupt(key, folder)
         try:
             entry = load_entry(folder, full=key not in self._hashed)
         except FileNotFoundError:
@@ -120,22 +130,36 @@ class RunStore:
         return StoreInfo(count, dict(sorted(by_kind.items())), sensitive)
 
     def prune(self, sensitive: bool = False, keep: Set[str] = frozenset()) -> int:
-        """Remove entries.
+        """Remove entries, and with them whatever else lies among them without being one: nobody knows what it holds.
+
+        Folders that a living process is still writing stay. Links are removed and never followed.
 
         Args:
-            sensitive: Remove only those marked sensitive.
+            sensitive: Of the entries, remove only those marked sensitive.
             keep: Keys that stay.
 
         Returns:
             Bytes freed.
+
+        Raises:
+            OSError: Something could not be removed.
         """
         freed = 0
-        for entry in self._entries():
-            if entry.key not in keep and (entry.meta["sensitive"] or not sensitive):
-                with self._lock():
-                    self._remove(entry.folder)
-                freed += entry.bytes
+        whole = {entry.folder: entry for entry in self._entries()}
+        for path in self._listed():
+            entry = whole.get(path)
+            if entry is not None and (entry.key in keep or (sensitive and not entry.meta["sensitive"])):
+                continue
+            if entry is None and is_alive(path):
+                continue
+            freed += size_of(path) if entry is None else entry.bytes
+            with self._lock():
+                self._remove(path, strict=True)
         return freed
+
+    def unfinished(self) -> int:
+        """Count folders that other processes, alive, are still writing."""
+        return sum(is_alive(path) for path in self._listed())
 
     def _folder(self, key: str) -> Path:
         if len(key) < 3 or not key.isalnum():
@@ -144,15 +168,35 @@ class RunStore:
 
     def _entries(self) -> Iterator[Entry]:
         """Entries whose sizes are right; contents are not read."""
-        for folder in sorted(self._cells.glob("*/*")):
-            if not folder.name.startswith("."):
+        for folder in self._listed():
+            if not folder.name.startswith(".") and not folder.is_symlink():
                 with contextlib.suppress(FileNotFoundError, CorruptError):
                     yield load_entry(folder, full=False)
+
+    def _listed(self) -> list[Path]:
+        """Everything on the shelves, hidden folders included."""
+        shelves = [path for path in sorted(self._cells.iterdir()) if _SHELF.fullmatch(path.name) and not path.is_symlink()]
+        return [path for shelf in shelves if shelf.is_dir() for path in sorted(shelf.iterdir())]
+
+    def _refuse_links(self) -> None:
+        """Take links from among the shelves: through them a store would write, read and remove what is not its own.
+
+        Raises:
+            UserError: The folder of all shelves is a link.
+        """
+        if self._cells.is_symlink():
+            raise UserError(f"{self._cells} is a link. A run store keeps its cells itself; put the folder back in its place.")
+        for path in self._cells.iterdir():
+            if path.is_symlink():
+                path.unlink()
+                _log.warning("Removed a link from the run store; nothing that it led to was touched.")
 
     def _drop_if_corrupt(self, key: str, folder: Path) -> Entry | None:
         """Remove a corrupt entry, unless another process has put a good one there since it was read."""
         with self._lock():
             try:
+                if folder.is_symlink():
+                    raise CorruptError
                 return load_entry(folder, full=True)
             except FileNotFoundError:
                 return None
@@ -170,15 +214,22 @@ class RunStore:
             return  # Another process was faster: its entry is as good as ours.
         sync(folder.parent)
 
-    def _remove(self, folder: Path) -> None:
-        """Take an entry out of sight in one step, then delete it."""
-        self._hashed.discard(folder.name)
-        trash = folder.parent / owned_name(f".{folder.name}")
+    def _remove(self, path: Path, *, strict: bool = False) -> None:
+        """Take something out of sight in one step, then delete it.
+
+        Raises:
+            OSError: `strict`, and it could not be deleted.
+        """
+        self._hashed.discard(path.name)
+        trash = path.parent / owned_name(f".{path.name[:80]}")
         try:
-            folder.rename(trash)
+            path.rename(trash)
         except FileNotFoundError:
             return
-        shutil.rmtree(trash, ignore_errors=True)
+        if trash.is_symlink() or not trash.is_dir():
+            trash.unlink()
+        else:
+            shutil.rmtree(trash, ignore_errors=not strict)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

@@ -71,7 +71,8 @@ class Training:
     """Sets up and runs one training.
 
     Args:
-        spec: `protocol`, `cohort_facts`, `defenses`, `sampling`, `seed`, `repeat`, `device`, `precision`, `task` or None.
+        spec: `protocol`, `cohort_facts`, `defenses`, `sampling`, `seed`, `repeat`, `device`, `precision`, `task` or None, and
+            for a planted control `planted`: how often the attacked patients (or the canaries) are in the training set.
         cohort: First visits of all patients.
         split: The split by patient.
         canaries: Crafted patients that the engine's coins put among the members.
@@ -91,7 +92,14 @@ class Training:
         # Defenses are compared in pairs: the same repeat has the same initial weights and batches under each of them.
         self.secret = Secret.from_seed(spec["seed"], "training", salt, f"repeat-{spec['repeat']}")
         members = cohort.of_patients(split.members)
-        self.members = members if canaries is None else join(members, canaries)
+        members = members if canaries is None else join(members, canaries)
+        copies: list[int] = []
+        if spec.get("planted"):
+            planted = set(split.attacked if canaries is None else canaries.patients)
+            copies = [i for i, s in enumerate(members.samples) if s.patient in planted] * (spec["planted"]["repeat"] - 1)
+        # The row that each row is a copy of: copies come last, so that the other rows are the same with and without them.
+        self.original = [*range(len(members)), *copies]
+        self.members = members.take(self.original) if copies else members
         names = {p: i for i, p in enumerate(self.members.patients)}
         self.units = [names[s.patient] for s in self.members.samples]
         self.tokens = tuple(self.secret.branch("tokens").token(str(i)) for i in range(len(self.members)))

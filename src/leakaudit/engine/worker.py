@@ -149,6 +149,7 @@ def _outcome(job: Job, end: Message, result: Message | None) -> Outcome:
             base,
             status=result["status"],
             reason=result["reason"],
+            public=result.get("public", ""),
             detail=result.get("detail", {}),
             sandbox=result["sandbox"],
         )

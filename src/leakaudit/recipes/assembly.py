@@ -56,6 +56,7 @@ def assemble(recipe: Recipe, uses: Uses, split: SplitParams, policy: Policy, wit
         defenses=tuple(defenses),
         attacks=tuple(AttackChoice.of(choice(entry, ("attacks", index)), entry) for index, entry in enumerate(recipe.attacks)),
         executor=Choice(label=recipe.run.executor.use, plugin=plugin, params=params),
+        sections=tuple(choice(entry, ("report", "sections", index)) for index, entry in enumerate(recipe.report.sections)),
         policy=policy,
         document=_document(recipe, uses, split, policy, with_variables),
     )
@@ -84,6 +85,10 @@ def _document(recipe: Recipe, uses: Uses, split: BaseModel, policy: BaseModel, w
             for raw, entry in zip(document[section], entries, strict=True)
             if not (section == "defenses" and entry.label == NONE)
         ]
+    sections_of_report = document["report"]["sections"]
+    document["report"]["sections"] = [
+        _plain(raw, entry.label) for raw, entry in zip(sections_of_report, recipe.report.sections, strict=True)
+    ]
     return document
 
 

@@ -34,6 +34,7 @@ def load_recipe(
     *,
     manager: PluginManager | None = None,
     allow_patient_images: bool = False,
+    with_data: bool = True,
 ) -> ResolvedRecipe:
     """Read, override, validate and resolve a recipe. No dataset is read and nothing heavy is imported.
 
@@ -42,6 +43,7 @@ def load_recipe(
         overrides: `path=value` changes, applied before validation.
         manager: Installed plugins; by default those of this environment.
         allow_patient_images: Accept `report.images: all`.
+        with_data: Whether the dataset is going to be read; if not, environment variables that its parameters name may be unset.
 
     Raises:
         RecipeError: The recipe is invalid; the message lists every problem, one line each.
@@ -55,7 +57,7 @@ def load_recipe(
     apply_overrides(document, overrides)
 
     recipe = cast("Recipe | None", problems.validated(document, (), Recipe, document.data))
-    resolver = _Resolver(document, manager or get_manager(), problems)
+    resolver = _Resolver(document, manager or get_manager(), problems, with_data)
     uses = resolver.uses()
     split = resolver.split()
     policy = resolver.policy(path.parent)
@@ -75,8 +77,9 @@ def load_recipe(
 class _Resolver:
     """Walks over a raw recipe, which may be wrong anywhere, and resolves what can be resolved."""
 
-    def __init__(self, document: Document, manager: PluginManager, problems: Problems) -> None:
+    def __init__(self, document: Document, manager: PluginManager, problems: Problems, with_data: bool) -> None:
         self._document = document
+        self._with_data = with_data
         self._data: dict[str, Any] = document.data
         self._manager = manager
         self._problems = problems
@@ -107,6 +110,11 @@ class _Resolver:
         executor = run.get("executor", {}) if isinstance(run, dict) else {}
         if isinstance(executor, dict):
             yield "executor", ("run", "executor"), {"use": "local", **executor}
+        report = self._data.get("report")
+        sections = report.get("sections") if isinstance(report, dict) else None
+        for index, item in enumerate(sections if isinstance(sections, list) else ()):
+            if isinstance(item, dict):
+                yield "section", ("report", "sections", index), item
 
     def _items(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for section in _KINDS:
@@ -132,10 +140,10 @@ class _Resolver:
         here = (*place, "params")
         if plugin.info.kind == "dataset":
             raw, self.with_variables, missing = expand_variables(raw)
-            for where, name in missing:
+            for where, name in missing if self._with_data else ():
                 message = f"the environment variable {name} is not set; set it, or give the value with --set."
                 self._problems.add(self._document, (*here, *where), message)
-            if missing:
+            if missing and self._with_data:
                 return None
         try:
             return cast("Params | None", self._problems.validated(self._document, here, plugin.info.params, raw))

@@ -93,6 +93,11 @@ class AttackEntry(Entry):
 
     only: Filter | None = Field(default=None, description="Only the pairings that fit all that is said here.")
     skip: Filter | None = Field(default=None, description="Leave out the pairings that fit all that is said here.")
+    seeds: int = Field(
+        default=1, ge=1, le=10,
+        description="Runs of the attack with different randomness on the same recording; the result is their mean, and where they "
+        "differ by more than the limit no defense can pass.",
+    )  # fmt: skip
 
 
 class ExecutorEntry(_Model):
@@ -133,6 +138,14 @@ class ReportSettings(_Model):
         "which also needs --patient-images on the command line.",
     )
     per_patient: bool = Field(default=False, description="List scores by patient, under pseudonyms salted per run.")
+    min_cell: int = Field(
+        default=5, ge=1, le=1000,
+        description="Fewest patients that a number may rest on, where they are real and not public: exact counts below it and "
+        "numbers from so few patients are not shown. 1 shows everything.",
+    )  # fmt: skip
+    sections: tuple[Entry, ...] = Field(
+        default=(), description="Further sections that plugins write, in this order; they never change a number or the verdict."
+    )
 
 
 def raw_label(item: Any) -> str:

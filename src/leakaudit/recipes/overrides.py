@@ -33,6 +33,9 @@ def normalize(data: dict[str, Any]) -> None:
     run = data.get("run")
     if isinstance(run, dict) and "executor" in run:
         run["executor"] = {} if run["executor"] is None else _entry(run["executor"])
+    report = data.get("report")
+    if isinstance(report, dict) and isinstance(report.get("sections"), list):
+        report["sections"] = [_entry(item) for item in report["sections"]]
 
 
 def _entry(item: Any) -> Any:

@@ -46,10 +46,11 @@ class DefenseChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackChoice(Choice):
-    """An attack and the pairings that it is meant for."""
+    """An attack, the pairings that it is meant for, and how often it is run on each recording."""
 
     only: Filter | None = None
     skip: Filter | None = None
+    seeds: int = 1
 
     def applies(self, protocol: str, defense: str) -> bool:
         """Whether the recipe wants this attack against this protocol and defense (labels)."""
@@ -58,8 +59,10 @@ class AttackChoice(Choice):
 
     @classmethod
     def of(cls, choice: Choice, entry: AttackEntry) -> AttackChoice:
-        """Add an entry's filters to a choice."""
-        return cls(label=choice.label, plugin=choice.plugin, params=choice.params, only=entry.only, skip=entry.skip)
+        """Add an entry's filters and seeds to a choice."""
+        return cls(
+            label=choice.label, plugin=choice.plugin, params=choice.params, only=entry.only, skip=entry.skip, seeds=entry.seeds
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ class ResolvedRecipe:
         defenses: Defenses in order; the first is always the undefended `none`.
         attacks: Attacks in order.
         executor: The executor.
+        sections: Further sections of the report, in order.
         policy: Thresholds.
         document: The whole recipe as plain JSON with every default explicit and environment variables unexpanded.
     """
@@ -87,6 +91,7 @@ class ResolvedRecipe:
     executor: Choice
     policy: Policy
     document: dict[str, Any]
+    sections: tuple[Choice, ...] = ()
 
     @property
     def name(self) -> str:
@@ -120,9 +125,9 @@ class ResolvedRecipe:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Every plugin in use: dataset, protocols, links of defenses, attacks, executor."""
+        """Every plugin in use: dataset, protocols, links of defenses, attacks, executor, sections of the report."""
         links = tuple(link for defense in self.defenses for link in defense.links)
-        return (self.data, *self.protocols, *links, *self.attacks, self.executor)
+        return (self.data, *self.protocols, *links, *self.attacks, self.executor, *self.sections)
 
     def write(self, path: Path) -> None:
         """Write the document as YAML; loading it again gives the same `sha256`.

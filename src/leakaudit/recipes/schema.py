@@ -41,6 +41,8 @@ def recipe_schema(manager: PluginManager | None = None) -> _Json:
         entry["properties"]["split"] = builder.reference(SplitParams, "split")
     run = builder.definitions["recipe.RunSettings"]["properties"]
     run["executor"] = builder.entries("executor", ExecutorEntry, bare=True, default="local")
+    sections = builder.definitions["recipe.ReportSettings"]["properties"]["sections"]
+    sections["items"] = builder.entries("section", Entry, bare=True)
     _drop_unused(schema, builder.definitions)
     return {"$schema": _DRAFT, **schema, "title": "leakaudit recipe", "definitions": builder.definitions}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Ci", "Measured", "Part", "PatientId", "Status"]
+__all__ = ["Ci", "Count", "Measured", "Part", "PatientId", "Status"]
 
 Status = Literal["PASS", "FAIL", "REVIEW", "ERROR", "N/A", "control"]
 """Status words. `control` is an undefended pairing: it is shown and never a gate."""
@@ -24,6 +24,10 @@ def _ordered(bounds: list[float]) -> list[float]:
 # A list and not a tuple: draft-07 JSON Schema has no `prefixItems`.
 Ci = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 """A two-sided 95 % interval, [low, high]."""
+
+
+Count = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^fewer than [0-9]+$")]
+"""A number of patients; in words where it is so small that the exact one could single a person out (`report.min_cell`)."""
 
 
 class Part(BaseModel):

@@ -5,16 +5,27 @@ from __future__ import annotations
 import csv
 import io
 
+from leakaudit.report.base import Measured
 from leakaudit.report.model import Report
-from leakaudit.report.pairings import Endpoint, Pairing
+from leakaudit.report.pairings import Control, Endpoint, Pairing
 
 __all__ = ["COLUMNS", "csv_text"]
 
-COLUMNS = (
-    "protocol", "defense", "attack", "family", "status", "adaptive", "repeats", "endpoint", "endpoint_status", "channel",
-    "seat", "level", "leakage", "low", "high", "limit", "patients", "worst", "worst_bound", "chance", "chance_name", "anchor",
-    "scope", "missing_because", "reasons",
+_PAIRING = ("protocol", "defense", "attack", "family", "status", "adaptive", "repeats")
+_CONTROLS = ("positive", "negative", "planted")
+_NUMBERS = (
+    "leakage", "low", "high", "limit", "patients", "q05", "q25", "median", "q75", "q95", "worst", "worst_bound", "worst_shuffled",
+    "above_patient_max", "above_low", "above_high", "chance", "anchor", "attack_seeds", "seed_spread", "p", "p_adjusted", "p_floor",
+    "blind", "blind_low", "blind_high",
 )  # fmt: skip
+
+COLUMNS = (
+    *_PAIRING, "endpoint", "kind", "endpoint_status", "channel", "seat", "level", *_NUMBERS,
+    *(f"{name}{part}" for name in _CONTROLS for part in ("", "_low", "_high", "_passed")),
+    "confounded", "chance_name", "scope", "missing_because", "reasons",
+)  # fmt: skip
+"""Columns in order. `above_...`: share of patients above patient_max. `p...`: permutation test over exchanged evidence. The
+interval of the negative control has level 99.9 %, all others 95 %."""
 
 
 def _text(value: str | None) -> str:
@@ -23,26 +34,47 @@ def _text(value: str | None) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
+def _number(value: float | str | None) -> str:
+    """Return a number, or words in the place of a small count of patients."""
+    return "" if value is None else value if isinstance(value, str) else repr(value)
+
+
+def _word(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
+
+
+def _bounded(part: Measured | None) -> list[float | str | None]:
+    """Return a value and its interval; what is missing is None."""
+    if part is None:
+        return [None, None, None]
+    return [part.value, *(part.ci or (None, None))]
+
+
+def _numbers(endpoint: Endpoint) -> list[float | str | None]:
+    """Return the numbers of an endpoint in the order of their columns."""
+    leakage, test = endpoint.leakage, endpoint.controls.evidence_shuffle
+    q, worst = leakage.quantiles, leakage.worst
+    return [
+        *_bounded(leakage), endpoint.limit, leakage.patients,
+        *([q.low, q.quarter, q.median, q.three_quarters, q.high] if q else [None] * 5),
+        *([worst.value, worst.bound, worst.shuffled] if worst else [None] * 3),
+        *_bounded(leakage.above), leakage.chance, leakage.anchor, leakage.attack_seeds, leakage.seed_spread,
+        *([test.p, test.adjusted, test.floor] if test else [None] * 3), *_bounded(endpoint.blind),
+    ]  # fmt: skip
 
 
 def _row(pairing: Pairing, endpoint: Endpoint | None) -> list[str]:
-    adaptive = "" if pairing.adaptive is None else str(pairing.adaptive).lower()
-    names = [_text(t) for t in (pairing.protocol, pairing.defense, pairing.attack, pairing.family, pairing.status)]
-    head = [*names, adaptive, str(pairing.repeats)]
+    names = (pairing.protocol, pairing.defense, pairing.attack, pairing.family, pairing.status)
+    head = [*[_text(t) for t in names], _word(pairing.adaptive), str(pairing.repeats)]
     reasons = _text("; ".join(pairing.reasons))
     if endpoint is None:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), reasons]
+    place = (endpoint.name, endpoint.kind, endpoint.status, endpoint.channel, endpoint.seat, endpoint.level)
+    made: list[Control | None] = [getattr(endpoint.controls, name) for name in _CONTROLS]
+    controls = [cell for c in made for cell in (*map(_number, _bounded(c)), _word(c.passed if c else None))]
     leakage = endpoint.leakage
-    low, high = leakage.ci or (None, None)
-    worst, bound = (leakage.worst.value, leakage.worst.bound) if leakage.worst else (None, None)
-    return [
-        *head, *[_text(t) for t in (endpoint.name, endpoint.status, endpoint.channel, endpoint.seat, endpoint.level)],
-        *[_number(v) for v in (leakage.value, low, high, endpoint.limit)], str(leakage.patients),
-        *[_number(v) for v in (worst, bound, leakage.chance)], _text(leakage.chance_name), _number(leakage.anchor),
-        _text(leakage.scope), _text(leakage.reason), reasons,
-    ]  # fmt: skip
+    last = [_text(t) for t in (leakage.chance_name, leakage.scope, leakage.reason)]
+    return [*head, *map(_text, place), *map(_number, _numbers(endpoint)), *controls, _word(endpoint.confounded), *last, reasons]
 
 
 def csv_text(report: Report) -> str:

@@ -17,10 +17,13 @@ from leakaudit.report.model import SCHEMA_VERSION, Report
 from leakaudit.report.render import render_html
 from leakaudit.report.words import with_sentences
 
-__all__ = ["FILE_NAMES", "Format", "read_report", "write_report"]
+__all__ = ["FILE_NAMES", "RESTRICTED", "Format", "read_report", "write_report"]
 
 Format = Literal["json", "html", "junit", "csv"]
 FILE_NAMES: dict[Format, str] = {"json": "report.json", "html": "report.html", "junit": "report.junit.xml", "csv": "report.csv"}
+
+RESTRICTED = "restricted"
+"""Folder for pages with images of patients; only its owner may enter it."""
 
 _SHOWN = 5
 
@@ -69,7 +72,9 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     if report.contains_patient_images and "html" in formats:
-        restricted = folder / "restricted"
+        restricted = folder / RESTRICTED
+        if restricted.is_symlink():
+            raise UserError(f"{restricted} is a link. Images of patients belong into a folder of the run itself; remove the link.")
         restricted.mkdir(mode=0o700, exist_ok=True)
         restricted.chmod(0o700)
         written.append(_write(restricted / "report.restricted.html", render_html(report, restricted=True), 0o600))

@@ -8,10 +8,20 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-__all__ = ["check_png", "encode_png"]
+__all__ = ["WARNING", "check_png", "encode_png", "marked"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ALLOWED = (b"IHDR", b"IDAT", b"IEND")
+
+WARNING = "CONTAINS PATIENT IMAGES"
+"""What a page with images of real patients says on every sheet, and every such image in its own pixels."""
+
+_GLYPHS = {
+    "A": "010101111101101", "C": "111100100100111", "E": "111100110100111", "G": "111100101101111", "I": "111010010010111",
+    "M": "101111111101101", "N": "110101101101101", "O": "111101101101111", "P": "111101111100100", "S": "111100111001111",
+    "T": "111010010010010", " ": "000000000000000",
+}  # fmt: skip
+"""Letters of the warning, three pixels wide and five high, row by row."""
 
 
 def encode_png(rows: Sequence[Sequence[float]]) -> str:
@@ -36,6 +46,31 @@ def encode_png(rows: Sequence[Sequence[float]]) -> str:
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(raw), 9)), (b"IEND", b""))
     body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     return base64.b64encode(_SIGNATURE + body).decode("ascii")
+
+
+def marked(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return an image with the warning written below it, so that it warns wherever it is copied to.
+
+    Args:
+        rows: Intensities, shape (H, W), full range [0, 1].
+
+    Returns:
+        Shape (H + h, max(W, 33)); h depends on whether the warning fits into one line.
+    """
+    image = [[float(value) for value in row] for row in rows]
+    width = max((len(row) for row in image), default=0)
+    lines = [WARNING] if width >= 4 * len(WARNING) + 1 else WARNING.split()
+    width = max(width, *(4 * len(line) + 1 for line in lines))
+    strip = [[0.0] * width]
+    for line in lines:
+        strip += [_pixels(line, level, width) for level in range(5)] + [[0.0] * width]
+    return [row + [0.0] * (width - len(row)) for row in image] + strip
+
+
+def _pixels(line: str, level: int, width: int) -> list[float]:
+    """Return one row of pixels of a line of text, padded to `width`."""
+    bits = "0" + "".join(f"{_GLYPHS[letter][3 * level : 3 * level + 3]}0" for letter in line)
+    return [float(bit) for bit in bits] + [0.0] * (width - len(bits))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -7,7 +7,8 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from leakaudit.report.model import Report
-from leakaudit.report.pairings import Pairing
+from leakaudit.report.pairings import Endpoint, Pairing
+from leakaudit.report.phrases import measured, number, percent, place, probability
 
 __all__ = ["junit_xml"]
 
@@ -31,7 +32,8 @@ def junit_xml(report: Report, *, fail_on: Literal["never", "fail", "review"] = "
     """Return the report as JUnit XML.
 
     FAIL is a failure, ERROR an error, N/A and undefended controls are skipped. REVIEW is a failure of type REVIEW, because
-    it is not a mild PASS; with `fail_on="fail"` it is skipped instead, with `"never"` so is FAIL.
+    it is not a mild PASS; with `fail_on="fail"` it is skipped instead, with `"never"` so is FAIL. The numbers of every endpoint
+    stand in the test case's `system-out`.
 
     Args:
         report: The report.
@@ -52,8 +54,25 @@ def junit_xml(report: Report, *, fail_on: Literal["never", "fail", "review"] = "
                 message = _clean(f"{pairing.status}: {'; '.join(pairing.reasons) or 'undefended, never a gate'}")
                 kind: dict[str, str] = {} if outcome == "skipped" else {"type": pairing.status}
                 ET.SubElement(case, outcome, {"message": message, **kind})
+            if pairing.endpoints:
+                ET.SubElement(case, "system-out").text = _clean("\n".join(_line(e) for e in pairing.endpoints))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _line(endpoint: Endpoint) -> str:
+    """Return the numbers of an endpoint in one line."""
+    leakage, test = endpoint.leakage, endpoint.controls.evidence_shuffle
+    parts = [f"{endpoint.name} ({place(endpoint)}): {endpoint.status}, leakage {measured(leakage, leakage.patients)}"]
+    parts.append(f"limit {number(endpoint.limit)}" if endpoint.limit is not None else "no limit")
+    if leakage.worst is not None:
+        parts.append(f"worst patient {number(leakage.worst.value)}")
+    if leakage.above is not None and leakage.above.value is not None:
+        parts.append(f"{percent(leakage.above.value)} of patients above patient_max")
+    if test is not None:
+        adjusted = "" if test.adjusted is None else f", adjusted {probability(test.adjusted)}"
+        parts.append(f"p {probability(test.p)}{adjusted}")
+    return "; ".join([*parts, f"scope: {leakage.scope}"])
 
 
 def _clean(text: str) -> str:

@@ -6,16 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from leakaudit.report.base import Measured, Part, PatientId, Status
+from leakaudit.report.base import Count, Measured, Part, PatientId, Status
 from leakaudit.report.images import check_png
 from leakaudit.threats import Alterable, Auxiliary, Channel, Grant, Unit
 
 __all__ = [
-    "Claim", "Control", "Controls", "Cost", "Endpoint", "GuaranteeStatement", "ImageTriple", "Leakage", "Pairing",
-    "PatientLeakage", "RawValue", "Strongest", "Threat", "Worst",
+    "Claim", "Control", "Controls", "Cost", "Endpoint", "EndpointKind", "GuaranteeStatement", "ImageTriple", "Leakage", "Pairing",
+    "PatientLeakage", "Quantiles", "RawValue", "ShuffleTest", "Strongest", "Threat", "Worst",
 ]  # fmt: skip
 
 Family = Literal["reconstruction", "membership", "label", "property", "identity"]
+EndpointKind = Literal["fidelity", "mask", "identity", "canary", "membership", "property", "epsilon"]
+"""What recovery means: of an image, a mask, a patient's identity, planted bits, membership, a property, a privacy loss."""
 
 
 class Threat(Part):
@@ -41,7 +43,21 @@ class Worst(Part):
 
     value: float = Field(description="Largest leakage of a patient.")
     bound: float = Field(ge=0, le=1, description="At most this share of such patients is worse: 1 - .05^(1/n).")
-    shuffled: float | None = Field(default=None, description="Largest leakage of a patient when the evidence is shuffled.")
+    shuffled: float | None = Field(default=None, description="Largest leakage of a patient from shuffled messages.")
+    limit: float | None = Field(
+        default=None, description="Leakage that other patients' evidence reaches in a share .05 / n only; null where not computed."
+    )
+    above: int | None = Field(default=None, ge=0, description="Patients whose own evidence lies above `limit`.")
+
+
+class Quantiles(Part):
+    """How leakage spreads over patients, without saying which patient has which value."""
+
+    low: float = Field(description="5 % quantile.")
+    quarter: float = Field(description="25 % quantile.")
+    median: float = Field(description="Median.")
+    three_quarters: float = Field(description="75 % quantile.")
+    high: float = Field(description="95 % quantile.")
 
 
 class Leakage(Measured):
@@ -52,7 +68,13 @@ class Leakage(Measured):
     chance_name: str | None = Field(default=None, description="Which guess that is.")
     anchor: float | None = Field(default=None, description="Mean score of full recovery.")
     worst: Worst | None = Field(default=None, description="The worst patient; null where leakage has no value by patient.")
-    patients: int = Field(ge=0, description="Number of attacked patients, n.")
+    patients: Count = Field(description="Number of attacked patients, n.")
+    quantiles: Quantiles | None = Field(default=None, description="Spread over patients; null below 10 patients.")
+    above: Measured | None = Field(
+        default=None, description="Share of patients above patient_max with its Clopper-Pearson interval; null for membership."
+    )
+    attack_seeds: int = Field(default=1, ge=1, description="Runs of the attack with different randomness behind the value.")
+    seed_spread: float | None = Field(default=None, ge=0, description="Largest minus smallest leakage of those runs.")
     per_patient: list[PatientLeakage] = Field(default=[], description="Leakage by patient; empty for membership.")
 
 
@@ -60,22 +82,53 @@ class RawValue(Measured):
     """A displayed score in its own unit."""
 
     unit: str = Field(default="", description="Unit in words, empty for a pure number.")
-    n: int | None = Field(default=None, ge=0, description="Number of patients behind it.")
+    n: Count | None = Field(default=None, description="Number of patients behind it.")
+
+
+class Control(Measured):
+    """One control: what was expected of it and whether it held."""
+
+    criterion: str = Field(description="The criterion in words.")
+    passed: bool | None = Field(description="Whether it was met; null where it could not be decided.")
+    n: Count | None = Field(default=None, description="Number of patients behind it.")
+
+
+class ShuffleTest(Part):
+    """Is the evidence about its own patient? Permutation test against evidence exchanged between patients."""
+
+    p: float = Field(ge=0, le=1, description="P value of `the mean score is not above that of exchanged evidence`.")
+    adjusted: float | None = Field(default=None, ge=0, le=1, description="P value by Benjamini-Hochberg over the run.")
+    floor: float = Field(ge=0, le=1, description="Smallest p value that so many patients allow.")
+    possible: bool = Field(description="Whether the floor is at most .05; it is not with 3 patients or fewer.")
+    n: int = Field(ge=0, description="Number of patients behind it.")
+
+
+class Controls(Part):
+    """The controls of one pairing."""
+
+    positive: Control | None = Field(default=None, description="The same attack on the undefended training.")
+    negative: Control | None = Field(default=None, description="The attack on shuffled messages; must give nothing.")
+    evidence_shuffle: ShuffleTest | None = Field(default=None, description="Permutation test over exchanged evidence.")
+    planted: Control | None = Field(default=None, description="The attack on a leak put there on purpose.")
+    ratio: float | None = Field(default=None, description="Upper bound defended / lower bound undefended (rho).")
 
 
 class Endpoint(Part):
     """One score of one pairing that is held against a limit."""
 
     name: str = Field(description="Name, for example 'masked-ssim'.")
-    kind: Literal["fidelity", "mask", "identity", "canary", "membership", "property", "epsilon"] = Field(
-        description="What recovery means here."
-    )
+    kind: EndpointKind = Field(description="What recovery means here.")
     channel: Channel = Field(description="Channel that the evidence came from.")
     seat: str | None = Field(default=None, description="Seat whose patients are attacked; null for all seats.")
     level: str | None = Field(default=None, description="Feature level at the cut; null where nothing is cut.")
     status: Status = Field(description="Status of this endpoint alone.")
     limit: float | None = Field(default=None, description="Limit that the policy sets for this endpoint; null where none is.")
     leakage: Leakage = Field(description="The scored evidence.")
+    controls: Controls = Field(default=Controls(), description="Its own controls.")
+    blind: Measured | None = Field(
+        default=None, description="Membership: 2 AUC - 1 of site and intensity statistics alone; null for other kinds."
+    )
+    confounded: bool = Field(default=False, description="Whether that blind baseline tells members apart.")
     raw: dict[str, RawValue] = Field(default={}, description="Scores in their own units, by name.")
 
     @model_validator(mode="after")
@@ -85,26 +138,10 @@ class Endpoint(Part):
         return self
 
 
-class Control(Measured):
-    """One control: what was expected of it and whether it held."""
-
-    criterion: str = Field(description="The criterion in words.")
-    passed: bool | None = Field(description="Whether it was met; null where it could not be decided.")
-    n: int | None = Field(default=None, ge=0, description="Number of patients behind it.")
-
-
-class Controls(Part):
-    """The controls of one pairing."""
-
-    positive: Control | None = Field(default=None, description="The same attack on the undefended training.")
-    negative: Control | None = Field(default=None, description="The attack on shuffled messages; must give nothing.")
-    evidence_shuffle: Control | None = Field(default=None, description="Permutation test; `value` is its p value.")
-    planted: Control | None = Field(default=None, description="The attack on a leak put there on purpose.")
-    ratio: float | None = Field(default=None, description="Upper bound defended / lower bound undefended (rho).")
-
-
 class Strongest(Measured):
     """The worst endpoint of a pairing, or the strongest attack of a defense."""
+
+    kind: EndpointKind | None = Field(default=None, description="What recovery means there.")
 
     endpoint: str | None = Field(default=None, description="Name of the endpoint.")
     attack: str | None = Field(default=None, description="Attack that produced it.")
@@ -124,6 +161,7 @@ class GuaranteeStatement(Part):
     accountant: str = Field(description="Accountant and version.")
     conversion: str = Field(description="How its curve became (epsilon, delta).")
     sampling: str = Field(description="How batches were really drawn.")
+    sampling_assumed: str | None = Field(default=None, description="How the accountant assumes that batches are drawn.")
     assumes: list[str] = Field(default=[], description="What must hold besides.")
 
 
@@ -182,7 +220,7 @@ class Pairing(Part):
     )
     isolation: str = Field(description="Where the attack ran, in words.")
     endpoints: list[Endpoint] = Field(default=[], description="Its endpoints; empty where it has no result.")
-    controls: Controls = Field(default=Controls(), description="Its controls.")
+    controls: Controls = Field(default=Controls(), description="Controls of its worst endpoint; `negative` is the worst of all.")
     leakage: Strongest | None = Field(default=None, description="Its worst endpoint.")
     sabotage: float | None = Field(default=None, description="Dice under an attack that alters training; null if passive.")
     guarantee: GuaranteeStatement | None = Field(default=None, description="The defense's formal claim.")

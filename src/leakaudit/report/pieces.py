@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from leakaudit.report.base import Measured
-from leakaudit.report.pairings import Endpoint
-from leakaudit.report.plots import icon_id
-from leakaudit.report.words import number
+from leakaudit.report.phrases import interval, number
+from leakaudit.report.svg import icon_id
 
-__all__ = ["ci", "defense", "icon", "patient_values", "status", "value"]
+__all__ = ["CLAIM_ICONS", "RESULTS", "claim", "icon", "marked", "missing", "result", "status", "value"]
+
+RESULTS: dict[bool | None, tuple[str, str]] = {True: ("PASS", "met"), False: ("FAIL", "not met"), None: ("REVIEW", "not decided")}
+"""Whether a control was met: the shape it shares with a status, and the word."""
+
+CLAIM_ICONS = {"REFUTED": "FAIL", "NOT REFUTED": "N/A", "UNTESTABLE": "REVIEW"}
+"""The shape of a claim word. NOT REFUTED has no check mark: an attack never proves a claim."""
 
 
 @lru_cache
@@ -23,31 +27,42 @@ def icon(word: str) -> Markup:
 
 
 @lru_cache
+def marked(shape: str, word: str) -> Markup:
+    """Return a word with the shape and color of a status."""
+    # As short as it can be, for it occurs everywhere: the shape takes color from the word and its view box from the symbol.
+    drawn = '<span class="status s-{}"><svg class="icon" aria-hidden="true"><use href="#{}"/></svg>{}</span>'
+    return Markup(drawn).format(icon_id(shape)[2:], icon_id(shape), word)
+
+
 def status(word: str) -> Markup:
     """Return a status as shape and word."""
-    return Markup('<span class="status s-{}">{}{}</span>').format(icon_id(word)[2:], icon(word), word)
+    return marked(word, word)
 
 
-def ci(bounds: Sequence[float] | None) -> str:
-    """Return an interval as text."""
-    return f"{number(bounds[0])} to {number(bounds[1])}" if bounds else "none"
+def result(passed: bool | None) -> Markup:
+    """Return whether a control was met, as shape and word."""
+    return marked(*RESULTS[passed])
 
 
-def value(part: Measured | None) -> Markup:
-    """Return a value with its interval; a missing one gives its reason."""
+def claim(word: str) -> Markup:
+    """Return a claim word with its shape."""
+    return marked(CLAIM_ICONS[word], word)
+
+
+def missing(text: str) -> Markup:
+    """Return what stands in the place of a number that is not there."""
+    return Markup('<span class="missing">{}</span>').format(text)
+
+
+def value(part: Measured | None, digits: int = 2, absent: str = "not available") -> Markup:
+    """Return a value with its interval; a missing one gives its reason.
+
+    Args:
+        part: The value.
+        digits: Digits after the point.
+        absent: What a missing value is called, before its reason.
+    """
     if part is None or part.value is None:
-        why = f": {part.reason}" if part is not None else ""
-        return Markup(f'<span class="missing">not available{escape(why)}</span>')
-    interval = f' <span class="ci">({ci(part.ci)})</span>' if part.ci else ""
-    return Markup(number(part.value) + interval)
-
-
-def defense(name: str) -> str:
-    """Return a defense's label as a reader says it."""
-    return "no defense" if name == "none" else name
-
-
-def patient_values(endpoint: Endpoint) -> Markup:
-    """Return the table twin of a strip: pseudonym and leakage, the worst first."""
-    ordered = sorted(endpoint.leakage.per_patient, key=lambda p: -p.value)
-    return Markup("".join(f"<span>{p.patient} {number(p.value)}</span> " for p in ordered))
+        return missing(f"{absent}: {part.reason}" if part is not None else absent)
+    shown = f' <span class="ci">({interval(part.ci, digits)})</span>' if part.ci else ""
+    return Markup(number(part.value, digits) + shown)

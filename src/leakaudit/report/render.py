@@ -12,15 +12,22 @@ import jinja2
 from markupsafe import Markup
 
 from leakaudit.errors import UserError
-from leakaudit.report import glossary, pieces, views, words
+from leakaudit.report import frameworks, glossary, pairing_tables, pieces, statement, tradeoffs, views, vocabulary
 from leakaudit.report.model import Report
+from leakaudit.report.pairing_words import worst_endpoint
 from leakaudit.report.pairings import Pairing
-from leakaudit.report.plots import icon_id
+from leakaudit.report.phrases import defense_name, interval, number, plural
+from leakaudit.report.strips import patient_strip, scale_symbol
+from leakaudit.report.svg import icon_id
+from leakaudit.report.words import with_sentences
 
 __all__ = ["IMAGE_BUDGET", "SECTIONS", "PageSection", "render_html"]
 
-IMAGE_BUDGET = 6_000_000
+IMAGE_BUDGET = 4_000_000
 """Most characters of embedded images in one page; the rest stays in report.json and the page says so."""
+
+_MOST_GAPS = 8
+"""Channels that are named above the fold as not attacked; all of them stand under Coverage."""
 
 _log = logging.getLogger(__name__)
 _SECTION_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -64,15 +71,22 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("leakaudit.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    env.filters["num"] = words.number
-    env.filters["size"] = _size
+    env.filters.update(
+        num=number,
+        sentence=lambda text: text[:1].upper() + text[1:],
+        size=_size,
+        sentence_of=statement.claim_sentence,
+        defense_name=defense_name,
+    )
     env.globals.update(
-        icon=pieces.icon, status=pieces.status, ci=pieces.ci, value=pieces.value, defense=pieces.defense,
-        patient_values=pieces.patient_values,
-        icon_id=icon_id, measured=words.measured, plural=words.plural, not_covered=words.not_covered, strip=views.patient_strip,
-        status_words=glossary.STATUS_WORDS, channel_words=glossary.CHANNEL_WORDS, family_words=glossary.FAMILY_WORDS,
-        unit_words=glossary.UNIT_WORDS, threshold_words=glossary.THRESHOLD_WORDS, glossary=glossary.GLOSSARY,
-        frameworks=glossary.FRAMEWORKS,
+        icon=pieces.icon, status=pieces.status, claim=pieces.claim, value=pieces.value, missing=pieces.missing,
+        defense=defense_name, interval=interval, plural=plural, icon_id=icon_id, term=glossary.term, strip=patient_strip,
+        scale_symbol=scale_symbol, worst_endpoint=worst_endpoint, covered=statement.covered, not_covered=statement.not_covered,
+        claims_of=views.claims_of, never_covered=statement.NEVER_COVERED, never_proved=statement.NEVER_PROVED,
+        claim_words=statement.CLAIM_WORDS, status_words=vocabulary.STATUS_WORDS, channel_words=vocabulary.CHANNEL_WORDS,
+        family_words=vocabulary.FAMILY_WORDS, unit_words=vocabulary.UNIT_WORDS, threshold_words=vocabulary.THRESHOLD_WORDS,
+        glossary=glossary.GLOSSARY, frameworks=frameworks.FRAMEWORKS,
+        **{name: getattr(pairing_tables, name) for name in pairing_tables.__all__},
     )  # fmt: skip
     return env
 
@@ -97,11 +111,18 @@ def _context(report: Report, budget: int) -> dict[str, Any]:
     groups: dict[str, list[views.MatrixRow]] = {}
     for row in rows:
         groups.setdefault(row.protocol, []).append(row)
+    leakages = [e.leakage for p in report.pairings for e in p.endpoints]
     return {
         "report": report, "sentences": report.sentences, "attacks": attacks, "groups": groups, "by_protocol": by_protocol,
-        "counts": views.status_counts(report), "trade_offs": views.trade_offs(report), "channels": views.channel_rows(report),
+        "counts": views.status_counts(report), "gaps": views.gaps(report, _MOST_GAPS), "reasons": views.reasons(report),
+        "trade_offs": tradeoffs.trade_offs(report), "compared": tradeoffs.comparisons(report),
+        "curves": tradeoffs.equal_utility(report), "channels": views.channel_rows(report),
         "coverage": views.coverage_tables(report), "images": views.image_shares(report, budget),
+        "likelihoods": frameworks.likelihoods(report),
+        "hd95_regions": list(dict.fromkeys(r for b in report.baselines for r in b.utility.hd95)),
         "patient_max": report.threshold("patient_max"), "expand": len(report.pairings) <= 60,
+        "acceptable": any(b.status == b.utility.status == "PASS" for b in report.baselines),
+        "strips": any(leakage.quantiles or leakage.per_patient for leakage in leakages),
     }  # fmt: skip
 
 
@@ -136,12 +157,12 @@ def render_html(report: Report, *, restricted: bool = False, image_budget: int =
         raise UserError("This report holds no images of real patients, so there is no restricted page to write.")
     report = _shareable(report, restricted)
     if report.sentences is None:
-        report = words.with_sentences(report)
+        report = with_sentences(report)
     context = _context(report, image_budget)
     shown = [s for s in SECTIONS if s.anchor != "extra" or report.sections]
     css = (resources.files("leakaudit.report") / "templates" / "style.css").read_text(encoding="utf-8")
     bodies = [(section, _render_section(section, context)) for section in shown]
     page = _environment().get_template("page.html.j2")
     text = page.render(context, sections=bodies, css=Markup(css), restricted=restricted)
-    # A number and its unit stay on one line.
-    return text.replace(" %", "\u00a0%")
+    # A number stays on one line with its unit, and with what it counts.
+    return text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")

@@ -6,20 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from leakaudit.report.base import Status
 from leakaudit.report.model import Baseline, Coverage, Report, Traffic
-from leakaudit.report.pairings import Endpoint, ImageTriple, Pairing, Strongest
-from leakaudit.report.plots import Point, scatter, strip
+from leakaudit.report.pairings import Claim, Endpoint, ImageTriple, Pairing
+from leakaudit.report.phrases import gap_name
 
 __all__ = [
-    "ChannelRow", "CoverageTable", "MatrixRow", "TradeOff", "channel_rows", "coverage_tables", "image_shares", "matrix",
-    "patient_strip", "status_counts", "trade_offs",
+    "ChannelRow", "CoverageTable", "MatrixRow", "channel_rows", "claims_of", "coverage_tables", "gaps", "image_shares",
+    "matrix", "reasons", "status_counts",
 ]  # fmt: skip
-
-_MOST_NAMES = 12
-"""Points that carry their names; more are numbered as in the table beside the plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +25,6 @@ class MatrixRow:
     defense: str
     baseline: Baseline | None
     cells: list[int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class TradeOff:
-    """Privacy against utility of one protocol: the plot, its table twin, and what could not be drawn."""
-
-    protocol: str
-    svg: Markup | None
-    rows: list[tuple[int, Baseline, Strongest | None]]
-    left_out: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +48,25 @@ class CoverageTable:
     rows: list[tuple[str, list[list[Coverage]]]]
 
 
+def gaps(report: Report, most: int) -> tuple[list[tuple[str, list[str]]], int]:
+    """Return what was not attacked, gaps with one reason together, and how many more there are.
+
+    Args:
+        report: The report.
+        most: Gaps that are returned.
+    """
+    found: dict[str, list[str]] = {}
+    for gap in report.not_attacked[:most]:
+        found.setdefault(gap.reason, []).append(gap_name(gap))
+    return list(found.items()), max(0, len(report.not_attacked) - most)
+
+
+def reasons(report: Report) -> list[str]:
+    """Return the reasons of the verdict without what stands under `What this does not show` anyway."""
+    said = " ".join(report.sentences.not_shown) if report.sentences else ""
+    return [reason for reason in report.verdict.reasons if reason.rpartition(": ")[2] not in said and reason not in said]
+
+
 def status_counts(report: Report) -> list[tuple[str, int]]:
     """Return how many pairings have each status, worst first; statuses without any are left out."""
     counts = Counter(p.status for p in report.pairings)
@@ -79,59 +83,6 @@ def matrix(report: Report) -> tuple[list[str], list[MatrixRow]]:
     protocols = list(dict.fromkeys(p for p, _ in keys))
     ordered = sorted(keys, key=lambda key: protocols.index(key[0]))
     return attacks, [MatrixRow(p, d, baselines.get((p, d)), [index.get((p, d, a)) for a in attacks]) for p, d in ordered]
-
-
-def _strongest(report: Report, baseline: Baseline) -> Strongest | None:
-    """Return the strongest attack on one training: as the report states it, else the largest leakage of its pairings."""
-    if baseline.strongest is not None:
-        return baseline.strongest
-    found = [
-        p
-        for p in report.pairings
-        if (p.protocol, p.defense) == (baseline.protocol, baseline.defense) and p.leakage and p.leakage.value is not None
-    ]
-    top = max(found, key=lambda p: p.leakage.value if p.leakage and p.leakage.value is not None else 0.0, default=None)
-    return top.leakage.model_copy(update={"attack": top.attack}) if top and top.leakage else None
-
-
-def trade_offs(report: Report) -> list[TradeOff]:
-    """Return one privacy-utility plot for each protocol, with its table twin."""
-    limit, result = report.threshold("leakage_max"), []
-    for number, protocol in enumerate(dict.fromkeys(b.protocol for b in report.baselines)):
-        baselines = [b for b in report.baselines if b.protocol == protocol]
-        rows = [(i, b, _strongest(report, b)) for i, b in enumerate(baselines, 1)]
-        points, left_out = [], []
-        for i, baseline, top in rows:
-            dice = baseline.utility.dice.get("mean")
-            if top is None or top.value is None or dice is None:
-                left_out.append(baseline.defense)
-                continue
-            label = _name(baseline.defense) if len(rows) <= _MOST_NAMES else str(i)
-            points.append(
-                Point(
-                    label=label,
-                    status=baseline.status,
-                    x=top.value,
-                    y=dice,
-                    x_ci=top.ci,
-                    y_ci=baseline.utility.ci,
-                    ringed=bool(baseline.not_dominated),
-                )
-            )
-        undefended = next((b.utility.dice.get("mean") for b in baselines if b.defense == "none"), None)
-        svg = None
-        if points:
-            svg = scatter(
-                points, name=f"tradeoff-{number}", title=f"Privacy against utility, {protocol}", limit=limit,
-                description=f"{len(points)} trainings of {protocol}: leakage of the strongest attack against mean Dice, with "
-                "95 % intervals both ways. Every value is in the table below.", undefended=undefended,
-            )  # fmt: skip
-        result.append(TradeOff(protocol, svg, rows, left_out))
-    return result
-
-
-def _name(defense: str) -> str:
-    return "no defense" if defense == "none" else defense
 
 
 def channel_rows(report: Report) -> list[ChannelRow]:
@@ -201,10 +152,7 @@ def image_shares(report: Report, budget: int) -> dict[int, list[ImageTriple]]:
     return shown
 
 
-def patient_strip(endpoint: Endpoint, title: str, patient_max: float | None) -> Markup | None:
-    """Return the strip of an endpoint's patients, None where it has no values by patient."""
-    values = [p.value for p in endpoint.leakage.per_patient]
-    if not values or endpoint.leakage.value is None:
-        return None
-    low, high = min(-0.1, *values), max(1.0, *values)
-    return strip(values, title=title, low=low, high=high, mean=endpoint.leakage.value, limit=patient_max)
+def claims_of(report: Report, baseline: Baseline) -> list[tuple[Pairing, Claim]]:
+    """Return the tests that a training's formal claim was put to."""
+    found = [p for p in report.pairings if (p.protocol, p.defense) == (baseline.protocol, baseline.defense)]
+    return [(p, p.claim) for p in found if p.claim is not None]

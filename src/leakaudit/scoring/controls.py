@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from leakaudit.scoring.checks import EvidenceError, Floats, finite
+from leakaudit.scoring.checks import EvidenceError
 from leakaudit.scoring.intervals import Interval
 
-__all__ = [
-    "NEGATIVE_LEVEL", "ControlResult", "PatientLimit", "ShuffleTest", "derange", "negative_control", "patient_limit",
-    "positive_control", "rho", "shuffle_test",
-]  # fmt: skip
+__all__ = ["NEGATIVE_LEVEL", "ControlResult", "derange", "negative_control", "positive_control", "rho"]
 
 NEGATIVE_LEVEL = 0.999
 """Level of the interval that judges the message shuffle: an ERROR must not come by chance."""
@@ -34,7 +29,9 @@ class ControlResult:
         low: Lower bound of its interval.
         high: Upper bound of its interval.
         criterion: What was asked, for the report.
-        passed: Whether the criterion holds.
+        passed: Whether the criterion holds; None where it cannot be decided (planted controls only).
+        patients: Patients behind it (membership: of the smaller side), where that is known.
+        inside: Whether a planted leak lies in the very training that is judged.
     """
 
     kind: Literal["positive", "planted", "negative"]
@@ -42,16 +39,23 @@ class ControlResult:
     low: float
     high: float
     criterion: str
-    passed: bool
+    passed: bool | None
+    patients: int | None = None
+    inside: bool = False
 
 
 def positive_control(
-    value: float, interval: Interval, limit: float, *, factor: float = 3.0, kind: Literal["positive", "planted"] = "positive"
-) -> ControlResult:
+    value: float, interval: Interval, limit: float, *, factor: float = 3.0, kind: Literal["positive", "planted"] = "positive",
+    patients: int | None = None,
+) -> ControlResult:  # fmt: skip
     """Judge whether an attack is strong enough that its failure against a defense means something.
 
     With a simulated attacker of random strength and a true defended leakage of .30, P(PASS) is 28 % without control, 26 %
     with "above chance", 13 % with more than the limit, and 0 with more than three times the limit.
+
+    A planted control has a third outcome. That it works asks for the same bound; that it fails says "the attack is broken",
+    which must be shown too: the upper bound stays below the bar and the lower one does not even exceed the limit. Anything
+    between decides nothing.
 
     Args:
         value: Leakage without defense, same endpoint, patients and budget.
@@ -59,23 +63,30 @@ def positive_control(
         limit: Limit of the endpoint (tau).
         factor: How many times the limit the lower bound must reach.
         kind: `"planted"` for a leak that was put there on purpose.
+        patients: Patients behind it.
     """
-    need = factor * limit
+    need = factor * limit - 1e-12
+    passed: bool | None = interval.low >= need
     criterion = f"lower bound of the undefended leakage >= {factor:g} x {limit:g}"
     if kind == "planted":
         criterion = f"lower bound of the planted leakage >= {factor:g} x {limit:g}"
+        if not passed and (interval.high >= need or interval.low > limit):
+            passed = None
     return ControlResult(
-        kind=kind, value=value, low=interval.low, high=interval.high, criterion=criterion, passed=interval.low >= need - 1e-12
-    )
+        kind=kind, value=value, low=interval.low, high=interval.high, criterion=criterion, passed=passed, patients=patients,
+    )  # fmt: skip
 
 
-def negative_control(value: float, interval: Interval, *, limit: float = NEGATIVE_LIMIT) -> ControlResult:
+def negative_control(
+    value: float, interval: Interval, *, limit: float = NEGATIVE_LIMIT, patients: int | None = None
+) -> ControlResult:
     """Judge the message shuffle: whole patients deranged, so the expected leakage is at most 0.
 
     Args:
         value: Leakage from shuffled messages.
         interval: Its interval at level .999 or more.
         limit: The lower bound may not exceed this.
+        patients: Patients behind it.
 
     Raises:
         EvidenceError: The interval's level is below .999.
@@ -84,8 +95,9 @@ def negative_control(value: float, interval: Interval, *, limit: float = NEGATIV
         raise EvidenceError(f"the message shuffle is judged at level {NEGATIVE_LEVEL}; the interval has {interval.level}")
     criterion = f"99.9 % lower bound from shuffled messages <= {limit:g}"
     return ControlResult(
-        kind="negative", value=value, low=interval.low, high=interval.high, criterion=criterion, passed=interval.low <= limit
-    )
+        kind="negative", value=value, low=interval.low, high=interval.high, criterion=criterion, passed=interval.low <= limit,
+        patients=patients,
+    )  # fmt: skip
 
 
 def rho(defended_high: float, undefended_low: float) -> float | None:
@@ -94,103 +106,6 @@ def rho(defended_high: float, undefended_low: float) -> float | None:
     None where the undefended lower bound is not positive.
     """
     return defended_high / undefended_low if undefended_low > 0 else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShuffleTest:
-    """Evidence-shuffle test of "the mean score is above that of shuffled evidence".
-
-    Attributes:
-        p: P-value.
-        floor: Smallest p-value that these patients allow.
-        exact: Whether all permutations were counted.
-        possible: Whether the floor is at most .05; it is not with 3 patients or fewer.
-    """
-
-    p: float
-    floor: float
-    exact: bool
-    possible: bool
-
-
-def shuffle_test(
-    matrix: ArrayLike, *, permutations_drawn: int = 999, seed: int, groups: Sequence[Hashable] | None = None
-) -> ShuffleTest:
-    """Test the mean of the diagonal of M_ij = score(evidence i, truth j) against permutations of the truths.
-
-    All permutations are counted where there are no more than those drawn; otherwise p = (1 + #{>=}) / (B + 1).
-
-    Args:
-        matrix: Scores by patient, shape (n, n).
-        permutations_drawn: B, at least 999.
-        seed: Seed of the permutations.
-        groups: Group (site) of each patient; permutations stay within groups. None: one group.
-
-    Raises:
-        EvidenceError: The matrix is not square, a score is not finite, or fewer than 999 permutations are asked for.
-    """
-    scores = finite("the score matrix", matrix, ndim=2)
-    n = len(scores)
-    if scores.shape[1] != n or permutations_drawn < 999 or (groups is not None and len(groups) != n):
-        raise EvidenceError("the shuffle test needs a square matrix, a group for each patient, and at least 999 permutations")
-    labels = list(groups) if groups is not None else [0] * n
-    blocks = [np.array([i for i, label in enumerate(labels) if label == group]) for group in dict.fromkeys(labels)]
-    total = math.prod(math.factorial(len(block)) for block in blocks)
-    rows = np.arange(n)
-    observed = float(scores[rows, rows].mean())
-    # Rounding of sums in another order must not make a tie look smaller.
-    bar = observed - 1e-12 * (1 + abs(observed))
-    floor = 1 / total
-    if total <= permutations_drawn:
-        means = _all_means(scores, blocks)
-        return ShuffleTest(p=float((means >= bar).mean()), floor=floor, exact=True, possible=floor <= 0.05)
-    rng = np.random.default_rng(seed)
-    order = np.tile(rows, (permutations_drawn, 1))
-    for block in blocks:
-        order[:, block] = rng.permuted(order[:, block], axis=1)
-    hits = int((scores[rows, order].mean(axis=1) >= bar).sum())
-    return ShuffleTest(p=(1 + hits) / (permutations_drawn + 1), floor=floor, exact=False, possible=floor <= 0.05)
-
-
-def _all_means(scores: Floats, blocks: list[NDArray[np.intp]]) -> Floats:
-    sums = np.zeros(1)
-    for block in blocks:
-        part = np.array([scores[block, list(order)].sum() for order in permutations(block)])
-        sums = (sums[:, None] + part[None]).ravel()
-    return np.asarray(sums / len(scores))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatientLimit:
-    """Which patients score above what other patients' evidence scores.
-
-    Attributes:
-        limit: (1 - alpha / n) quantile of the off-diagonal scores.
-        above: Whether each patient's own score exceeds it, shape (n,).
-    """
-
-    limit: float
-    above: NDArray[np.bool_]
-
-
-def patient_limit(matrix: ArrayLike, *, alpha: float = 0.05) -> PatientLimit:
-    """Compare each patient's own score with the off-diagonal of M_ij = score(evidence i, truth j).
-
-    A permutation test of the maximum would not do: a leaked patient keeps its own cell with probability 1/n (power 1 %).
-
-    Args:
-        matrix: Scores by patient, shape (n, n), n >= 2.
-        alpha: Share of runs that may flag somebody where nothing leaks (small n: 15 % at n = 10, 6 % at 100).
-
-    Raises:
-        EvidenceError: The matrix is not square or too small, or a score is not finite.
-    """
-    scores = finite("the score matrix", matrix, ndim=2)
-    n = len(scores)
-    if n < 2 or scores.shape[1] != n:
-        raise EvidenceError(f"a score matrix of shape {scores.shape}; it must be square, of at least two patients")
-    limit = float(np.quantile(scores[~np.eye(n, dtype=bool)], 1 - alpha / n))
-    return PatientLimit(limit=limit, above=np.diagonal(scores) > limit)
 
 
 def derange(

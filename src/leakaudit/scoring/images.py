@@ -14,7 +14,9 @@ from scipy import ndimage
 
 from leakaudit.scoring.checks import EvidenceError, Floats, finite
 
-__all__ = ["masked_mse", "masked_nmi", "masked_psnr", "masked_ssim", "ms_ssim", "ssim_map"]
+__all__ = [
+    "eroded", "local_terms", "masked_mse", "masked_nmi", "masked_psnr", "masked_ssim", "ms_ssim", "ms_ssim_scales", "ssim_map",
+]  # fmt: skip
 
 _K1, _K2 = 0.01, 0.03
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -70,7 +72,7 @@ def masked_ssim(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, data_range:
         EvidenceError: Shapes differ, a value is not finite, or a mask is empty.
     """
     local = ssim_map(guess, truth, data_range, win=win)
-    return _inside(local, _eroded(_masks(mask, local.shape), win // 2))
+    return _inside(local, eroded(_masks(mask, local.shape), win // 2))
 
 
 def masked_mse(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike) -> Floats:
@@ -102,6 +104,11 @@ def masked_nmi(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, *, bins: int
     return values
 
 
+def ms_ssim_scales(shape: Sequence[int]) -> int:
+    """Return how many scales of `ms_ssim` images of this spatial shape allow, 0 to 5: every side must exceed 10 * 2^(s - 1)."""
+    return sum(min(shape) > (_MS_WIN - 1) * 2**s for s in range(len(_MS_WEIGHTS)))
+
+
 def ms_ssim(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, data_range: ArrayLike, *, scales: int = 5) -> Floats:
     """Return multi-scale SSIM inside the brain (Wang, Simoncelli and Bovik 2003; Gaussian window of 11, sigma 1.5).
 
@@ -120,9 +127,8 @@ def ms_ssim(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, data_range: Arr
     """
     x, y = _pair(guess, truth)
     brain = _masks(mask, x.shape)
-    need = (_MS_WIN - 1) * 2 ** (scales - 1)
-    if not 1 <= scales <= len(_MS_WEIGHTS) or min(x.shape[1:]) <= need:
-        most = sum(min(x.shape[1:]) > (_MS_WIN - 1) * 2**s for s in range(len(_MS_WEIGHTS)))
+    need, most = (_MS_WIN - 1) * 2 ** (scales - 1), ms_ssim_scales(x.shape[1:])
+    if not 1 <= scales <= most:
         raise EvidenceError(
             f"MS-SSIM with {scales} scales needs more than {need} voxels a side; images of {x.shape[1:]} allow {most} scales"
         )
@@ -137,7 +143,7 @@ def ms_ssim(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, data_range: Arr
     for scale, weight in enumerate(weights):
         light, structure = _terms(x, y, limits, smooth, 1.0)
         local = light * structure if scale == scales - 1 else structure
-        result *= np.maximum(_inside(local, _eroded(brain, _MS_WIN // 2)), 0.0) ** weight
+        result *= np.maximum(_inside(local, eroded(brain, _MS_WIN // 2)), 0.0) ** weight
         if scale < scales - 1:
             x, y = _halved(x), _halved(y)
             half = _halved(brain.astype(np.float64))
@@ -149,11 +155,25 @@ def ms_ssim(guess: ArrayLike, truth: ArrayLike, mask: ArrayLike, data_range: Arr
 
 def _terms(x: Floats, y: Floats, limits: Floats, smooth: Callable[[Floats], Floats], correction: float) -> tuple[Floats, Floats]:
     """Return luminance and contrast-structure maps; `limits` broadcasts over the spatial axes."""
-    c1, c2 = (_K1 * limits) ** 2, (_K2 * limits) ** 2
     ux, uy = smooth(x), smooth(y)
     vx = correction * (smooth(x * x) - ux * ux)
     vy = correction * (smooth(y * y) - uy * uy)
     vxy = correction * (smooth(x * y) - ux * uy)
+    return local_terms(ux, uy, vx, vy, vxy, limits)
+
+
+def local_terms(ux: Floats, uy: Floats, vx: Floats, vy: Floats, vxy: Floats, limits: Floats) -> tuple[Floats, Floats]:
+    """Return luminance and contrast-structure maps from local means, variances and covariance (Wang et al. 2004).
+
+    Args:
+        ux: Local means of the guess.
+        uy: Local means of the truth.
+        vx: Local variances of the guess.
+        vy: Local variances of the truth.
+        vxy: Local covariances.
+        limits: Range of the data; all arrays broadcast against each other.
+    """
+    c1, c2 = (_K1 * limits) ** 2, (_K2 * limits) ** 2
     return (2 * ux * uy + c1) / (ux**2 + uy**2 + c1), (2 * vxy + c2) / (vx + vy + c2)
 
 
@@ -183,7 +203,8 @@ def _ranges(data_range: ArrayLike, x: Floats) -> Floats:
     return limits.reshape(len(x), *(1,) * (x.ndim - 1))
 
 
-def _eroded(brain: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+def eroded(brain: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Return masks (samples, *spatial) without the voxels whose window reaches outside; a mask that would vanish stays whole."""
     spatial = tuple(range(1, brain.ndim))
     box: Sequence[int] = (1, *(2 * radius + 1,) * len(spatial))
     core = ndimage.minimum_filter(brain, box, mode="constant", cval=0)

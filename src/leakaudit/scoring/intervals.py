@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,8 @@ __all__ = ["Interval", "difference_interval", "leakage_interval", "patient_inter
 
 _BLOCK = 4_000_000
 """Most resampled values held in memory at once."""
+_KEPT = 1_000_000
+"""Most indices of one set of resamples that are kept for the next endpoint: a run asks for few sets, very often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,21 @@ def _draws(n: int, level: float, seed: int, resamples: int) -> Iterator[NDArray[
     """Yield blocks of resampled patient indices: the same for every endpoint and defense with the same n, level and seed."""
     # At least 20 resamples lie beyond each bound, whatever the (multiplicity-corrected) level.
     left = max(resamples, math.ceil(40 / (1 - level)))
+    if left * n <= min(_KEPT, _BLOCK):
+        yield _kept(n, left, seed)
+        return
     rng = np.random.default_rng(seed)
     while left > 0:
         size = min(left, max(1, _BLOCK // n))
         yield rng.integers(0, n, size=(size, n))
         left -= size
+
+
+@lru_cache(maxsize=8)
+def _kept(n: int, count: int, seed: int) -> NDArray[np.intp]:
+    draws = np.random.default_rng(seed).integers(0, n, size=(count, n))
+    draws.flags.writeable = False
+    return draws
 
 
 def ratio_interval(
@@ -83,8 +96,9 @@ def ratio_interval(
     if se <= _tiny(top, bottom):
         return Interval(center, center, "t (no spread)", level)
     t_values = []
+    constant = bottom.min() == bottom.max()  # a room that is the same in every resample need not be drawn
     for draw in _draws(n, level, seed, resamples):
-        ratio, error = _ratio(top[draw], bottom[draw])
+        ratio, error = _ratio(top[draw], bottom[None] if constant else bottom[draw])
         usable = error > _tiny(top, bottom)
         t_values.append((ratio[usable] - center) / error[usable])
     quantiles = np.quantile(np.concatenate(t_values), [(1 - level) / 2, (1 + level) / 2])
@@ -98,8 +112,9 @@ def _ratio(top: Floats, bottom: Floats) -> tuple[Floats, Floats]:
     scale = bottom.mean(axis=-1)
     scale = np.where(scale > 0, scale, np.nan)
     ratio = top.mean(axis=-1) / scale
-    residual = top - ratio[..., None] * bottom
-    return ratio, np.sqrt((residual**2).sum(axis=-1) / (n - 1) / n) / scale
+    residual = ratio[..., None] * bottom
+    np.square(np.subtract(top, residual, out=residual), out=residual)
+    return ratio, np.sqrt(residual.sum(axis=-1) / (n - 1) / n) / scale
 
 
 def _tiny(top: Floats, bottom: Floats) -> float:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from leakaudit.scoring.checks import EvidenceError, finite
+from leakaudit.scoring.checks import EvidenceError, Floats, finite
 from leakaudit.scoring.intervals import Interval
-from leakaudit.scoring.rates import clopper_pearson, newcombe_auc, normalized
+from leakaudit.scoring.permutation import ShuffleTest, shuffle_test
+from leakaudit.scoring.rates import newcombe_auc, normalized
 
-__all__ = [
-    "LowRate", "StratifiedAuc", "auc", "balanced_accuracy", "best_threshold", "stratified_auc", "threshold_at_fpr",
-    "tpr_at_fpr",
-]  # fmt: skip
+__all__ = ["StratifiedAuc", "auc", "membership_test", "stratified_auc"]
 
 
 def auc(members: ArrayLike, others: ArrayLike) -> float:
@@ -99,72 +97,40 @@ def stratified_auc(scores: ArrayLike, member: ArrayLike, sites: Sequence[Hashabl
     )
 
 
-def best_threshold(members: ArrayLike, others: ArrayLike) -> float:
-    """Return the threshold of best balanced accuracy, for use on *other* patients; "member" is a score >= threshold.
+def membership_test(
+    scores: Sequence[ArrayLike], member: Sequence[ArrayLike], sites: Sequence[Hashable], *, seed: int
+) -> ShuffleTest:
+    """Test "members do not score above others of their site" by exchanging memberships within sites.
 
-    The middle between two neighboring scores is taken; the lowest threshold among equals.
-    """
-    x, y = finite("the members' scores", members, ndim=1), finite("the non-members' scores", others, ndim=1)
-    values = np.unique(np.concatenate([x, y]))
-    candidates = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2, [np.nextafter(values[-1], np.inf)]])
-    below = [np.searchsorted(np.sort(side), candidates, side="left") for side in (x, y)]
-    # In whole numbers, so that equals are equal.
-    return float(candidates[np.argmax(below[1] * len(x) - below[0] * len(y))])
-
-
-def balanced_accuracy(members: ArrayLike, others: ArrayLike, threshold: float) -> float:
-    """Return the mean of true positive and true negative rate at a threshold that was chosen on other patients."""
-    x, y = finite("the members' scores", members, ndim=1), finite("the non-members' scores", others, ndim=1)
-    return float(((x >= threshold).mean() + (y < threshold).mean()) / 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowRate:
-    """True positive rate at a low false positive rate.
-
-    Attributes:
-        asked: False positive rate that the threshold was chosen for.
-        tpr: Interval of the true positive rate, with its value.
-        fpr: Interval of the false positive rate reached, with its value.
-    """
-
-    asked: float
-    tpr: tuple[float, Interval]
-    fpr: tuple[float, Interval]
-
-
-def threshold_at_fpr(others: ArrayLike, fpr: float) -> float:
-    """Return the lowest threshold at which at most a share `fpr` of `others` (validation non-members) is called a member."""
-    y = np.sort(finite("the non-members' scores", others, ndim=1))[::-1]
-    allowed = math.floor(fpr * len(y) + 1e-9)
-    # Just above the first non-member that must stay below: a score equal to it is not called a member.
-    return float(np.nextafter(y[allowed], np.inf)) if allowed < len(y) else float(y[-1])
-
-
-def tpr_at_fpr(
-    members: ArrayLike, others: ArrayLike, fpr: float, *, threshold: float | None = None, level: float = 0.95
-) -> LowRate | None:
-    """Return the true positive rate at a false positive rate, or None where it is not resolvable.
-
-    With m non-members the smallest false positive rate above zero is 1 / m: below that there is nothing to print.
+    The statistic is the area within sites, averaged over training repeats; an exchange is the same in all repeats, because
+    the candidates are.
 
     Args:
-        members: Scores of members.
-        others: Scores of non-members.
-        fpr: False positive rate, above 0 and below 1.
-        threshold: From validation non-members (`threshold_at_fpr`). None takes it from `others` themselves, for display only.
-        level: Confidence level of the Clopper-Pearson intervals.
+        scores: Scores of each repeat, larger means member, each of shape (patients,).
+        member: Memberships of each repeat, each of shape (patients,).
+        sites: Site of each patient.
+        seed: Seed of the permutations.
 
     Raises:
-        EvidenceError: A score is not finite.
+        EvidenceError: A score is not finite, or lengths differ.
     """
-    x, y = finite("the members' scores", members, ndim=1), finite("the non-members' scores", others, ndim=1)
-    if len(y) * fpr < 1 - 1e-9:
-        return None
-    cut = threshold_at_fpr(y, fpr) if threshold is None else threshold
-    hit, false = int((x >= cut).sum()), int((y >= cut).sum())
-    return LowRate(
-        asked=fpr,
-        tpr=(hit / len(x), clopper_pearson(hit, len(x), level)),
-        fpr=(false / len(y), clopper_pearson(false, len(y), level)),
-    )
+    labels = [np.asarray(m, dtype=bool) for m in member]
+    groups = list(sites)
+    # The area within a site is its members' sum of ranks, up to constants that exchanges within the site leave as they are.
+    matrix = np.zeros((len(groups), len(groups)))
+    for values, inside in zip(scores, labels, strict=True):
+        matrix += np.outer(_ranks_within(finite("the membership scores", values, ndim=1), groups), inside)
+    found = shuffle_test(matrix / len(labels), seed=seed, groups=groups)
+    ways = 1
+    for group in set(groups):
+        here = np.array([g == group for g in groups])
+        ways *= max(math.comb(int(here.sum()), int((m & here).sum())) for m in labels)
+    return replace(found, floor=1 / ways, possible=1 / ways <= 0.05)
+
+
+def _ranks_within(values: Floats, groups: Sequence[Hashable]) -> Floats:
+    ranks = np.empty(len(values))
+    for group in set(groups):
+        here = np.array([g == group for g in groups])
+        ranks[here] = stats.rankdata(values[here])
+    return ranks

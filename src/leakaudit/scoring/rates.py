@@ -49,7 +49,7 @@ def normalized(interval: Interval, chance: float, anchor: float = 1.0) -> Interv
     return Interval((interval.low - chance) / room, (interval.high - chance) / room, interval.method, interval.level)
 
 
-def newcombe_auc(auc: float, n: int | Sequence[int], m: int | Sequence[int], level: float = 0.95) -> Interval:
+def newcombe_auc(auc: float, n: float | Sequence[float], m: float | Sequence[float], level: float = 0.95) -> Interval:
     """Return Newcombe's interval of an AUC (method 5, Newcombe 2006).
 
     Solves |A - t| = z sqrt(V(t)) with V(t) = t(1-t) (1 + ((n+m)/2 - 1) ((1-t)/(2-t) + t/(1+t))) / (n m). It covers 94-97 %
@@ -58,7 +58,7 @@ def newcombe_auc(auc: float, n: int | Sequence[int], m: int | Sequence[int], lev
 
     Args:
         auc: The AUC, 0 to 1.
-        n: Members, or members per stratum.
+        n: Members, or members per stratum; fractional where patients count in part.
         m: Non-members, or non-members per stratum.
         level: Confidence level, two-sided.
 

@@ -8,6 +8,7 @@ from typing import Literal
 from leakaudit.scoring.controls import ControlResult
 from leakaudit.scoring.epsilon import Claim
 from leakaudit.scoring.intervals import Interval
+from leakaudit.scoring.permutation import ShuffleTest
 from leakaudit.scoring.policy import Family
 from leakaudit.threats import Channel
 
@@ -67,12 +68,23 @@ class EndpointResult:
         per_patient: Patient values averaged over repeats; empty where a patient has none of its own (membership, epsilon).
         patients: Number of patients (membership: of the smaller side; epsilon: canaries).
         repeats: Training repeats.
+        coarse: Whether a patient's value is a count of few yes-or-no answers (identity, canary bits), so that luck alone puts
+            some patients above any limit; then only those above what evidence about others reaches are held against it.
         resolvable: Whether anchor - chance is at least .2.
         stable: Whether the spread over attack seeds stays within the limit.
+        attack_seeds: Runs of the attack with different randomness behind the value.
+        seed_spread: Largest minus smallest leakage of those runs; None where there was one.
         confounded: Whether the blind baseline tells members apart.
         positive: The same attack without defense; None where it was not run.
         planted: The same attack on a planted leak; None where it was not run.
+        no_planted: Why it was not run although the positive control was missed.
         negative: The same attack on shuffled messages; None where it was not run.
+        shuffled_worst: Largest patient value from shuffled messages; None where there is none.
+        exchanged: Test of whether the evidence is about its own patients; None where nothing could be exchanged.
+        adjusted: Its p-value by Benjamini-Hochberg over the run.
+        patient_bar: Leakage that other patients' evidence reaches in a share .05 / n only; None where it has none.
+        above_bar: Patients whose own evidence lies above that; None where nothing could be exchanged.
+        blind: Membership: what the blind baseline reaches, and its interval where there is one; None for other kinds.
     """
 
     name: str
@@ -86,12 +98,22 @@ class EndpointResult:
     per_patient: tuple[float, ...] = ()
     patients: int
     repeats: int
+    coarse: bool = False
     resolvable: bool = True
     stable: bool = True
+    attack_seeds: int = 1
+    seed_spread: float | None = None
     confounded: bool = False
     positive: ControlResult | None = None
     planted: ControlResult | None = None
+    no_planted: str | None = None
     negative: ControlResult | None = None
+    shuffled_worst: float | None = None
+    exchanged: ShuffleTest | None = None
+    adjusted: float | None = None
+    patient_bar: float | None = None
+    above_bar: int | None = None
+    blind: tuple[float, Interval | None] | None = None
 
     @property
     def worst(self) -> float | None:
@@ -100,9 +122,13 @@ class EndpointResult:
 
     @property
     def controlled(self) -> bool:
-        """Whether the positive control holds; a membership leak planted in the same training counts as one."""
-        planted = self.kind == "membership" and self.planted is not None and self.planted.passed
-        return planted or (self.positive is not None and self.positive.passed)
+        """Whether the positive control holds; a membership leak planted in the same training counts as one.
+
+        One planted in a training of its own says that the attack works, not that it would have seen this training's leak.
+        """
+        planted = self.planted
+        inside = self.kind == "membership" and planted is not None and planted.inside and planted.passed is True
+        return inside or (self.positive is not None and self.positive.passed is True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from leakaudit.scoring.controls import ControlResult
 from leakaudit.scoring.policy import Policy
 from leakaudit.scoring.rates import clopper_pearson, patients_for_rate, tail_bound
 from leakaudit.scoring.results import EndpointResult, PairingResult, Verdict
@@ -86,13 +85,15 @@ def _errors(pairing: PairingResult, endpoints: list[EndpointResult]) -> list[str
                 f"{_title(e)}: the attack finds {e.negative.value:.3f} in shuffled messages "
                 f"(99.9 % lower bound {e.negative.low:.3f}), where nothing can be found. The audit itself leaks or is wrong."
             )
-        if not e.controlled and e.planted is not None and not e.planted.passed:
+        if not e.controlled and e.planted is not None and e.planted.passed is False:
             reasons.append(f"{_title(e)}: attack broken. It finds only {e.planted.value:.3f} of a leak planted on purpose.")
     return reasons
 
 
 def _failures(e: EndpointResult, policy: Policy) -> list[str]:
     reasons, limit = [], limit_of(e, policy)
+    if not e.resolvable:
+        return []  # noise over hardly any room: of a true .10 it makes anything from -.13 to .41
     if e.patients >= SOME and e.fail_low is not None and e.fail_low > limit:
         shown = "" if e.value is None else f" {e.value:.3f}"
         reasons.append(
@@ -104,7 +105,7 @@ def _failures(e: EndpointResult, policy: Policy) -> list[str]:
         low = clopper_pearson(above, len(e.per_patient)).low
         if low > policy.tail_fail.value:
             reasons.append(
-                f"{_title(e)}: {above} of {len(e.per_patient)} patients are above {policy.patient_max.value:g}; at least "
+                f"{_title(e)}: {above} of {len(e.per_patient)} patients are above {_patient_limit(e, policy)}; at least "
                 f"{100 * low:.0f} % of such patients must be, where {100 * policy.tail_fail.value:g} % are allowed."
             )
     return reasons
@@ -134,13 +135,15 @@ def _endpoint_doubts(e: EndpointResult, policy: Policy) -> list[str]:
     if not e.resolvable:
         reasons.append("the metric cannot resolve: full recovery scores hardly better than chance.")
     if not e.controlled:
-        reasons.append(_control_words(e.positive, e.planted, policy))
+        reasons.append(_control_words(e, policy))
     if e.negative is None:
         reasons.append("no control with shuffled messages was run.")
     if e.patients < FEW:
         reasons.append(f"{e.patients} patients give values only; no interval can be trusted below {FEW}.")
     elif e.patients < patients_needed(policy):
         word = " The interval is indicative." if e.patients < SOME else ""
+        if e.kind == "membership" and e.patients < SOME:
+            word += " With so few, membership inference is a smoke test."
         reasons.append(f"{e.patients} patients are too few to pass; {patients_needed(policy)} are needed.{word}")
     if e.repeats < policy.min_repeats.value:
         count = "One training run" if e.repeats == 1 else f"{e.repeats} training runs"
@@ -152,26 +155,40 @@ def _endpoint_doubts(e: EndpointResult, policy: Policy) -> list[str]:
     elif e.interval is not None and e.interval.high < WORSE_THAN_GUESSING:
         reasons.append(f"worse than guessing (upper bound {e.interval.high:.3f}): the attack is not adapted.")
     if above := _above(e, policy):
-        reasons.append(f"{above} of {len(e.per_patient)} patients are above {policy.patient_max.value:g}. {_worst_words(e)}")
+        reasons.append(
+            f"{above} of {len(e.per_patient)} patients are above {_patient_limit(e, policy)}. {_worst_words(e)}{_bar_words(e)}"
+        )
     if not e.stable:
         reasons.append("unstable: attack seeds differ by more than the limit.")
     if e.confounded:
-        reasons.append("confounded: site, scanner or intensity alone tell members apart.")
+        reached = "" if e.blind is None else f" (they reach {e.blind[0]:.3f})"
+        reasons.append(f"confounded: site, scanner or intensity alone tell members apart{reached}.")
     return reasons
 
 
-def _control_words(positive: ControlResult | None, planted: ControlResult | None, policy: Policy) -> str:
+def _control_words(e: EndpointResult, policy: Policy) -> str:
+    positive, planted = e.positive, e.planted
     if positive is None:
         why = "the attack was not run without defense, or on too few patients for an interval"
         return f"there is no positive control ({why}), so its failure means nothing."
     recovered = f"the attack recovered {positive.value:.3f} undefended (lower bound {positive.low:.3f})"
     if planted is not None and planted.passed:
         return f"{recovered}: nothing recovered; this run cannot tell a safe channel from a weak attack."
-    return f"{recovered}; below {policy.control_factor.value:g} times the limit its failure means nothing."
+    words = f"{recovered}; below {policy.control_factor.value:g} times the limit its failure means nothing."
+    if planted is not None:
+        return f"{words} A planted leak, of which it found {planted.value:.3f} (lower bound {planted.low:.3f}), decides nothing."
+    return words if e.no_planted is None else f"{words} No planted control: {e.no_planted}."
 
 
 def _above(e: EndpointResult, policy: Policy) -> int:
-    return sum(value > policy.patient_max.value for value in e.per_patient)
+    count = sum(value > policy.patient_max.value for value in e.per_patient)
+    # With 32 fair coins 5 % of patients exceed .30, and one in a hundred is found in a gallery of a hundred.
+    return min(count, e.above_bar) if e.coarse and e.above_bar is not None else count
+
+
+def _patient_limit(e: EndpointResult, policy: Policy) -> str:
+    also = " and above what evidence about others reaches" if e.coarse and e.above_bar is not None else ""
+    return f"{policy.patient_max.value:g}{also}"
 
 
 def _worst_words(e: EndpointResult) -> str:
@@ -180,6 +197,13 @@ def _worst_words(e: EndpointResult) -> str:
         f"Mean {math.fsum(e.per_patient) / n:.3f}; worst of {n} was {max(e.per_patient):.3f}; "
         f"up to {100 * tail_bound(n):.0f} % of such patients may be worse."
     )
+
+
+def _bar_words(e: EndpointResult) -> str:
+    if e.patient_bar is None or e.above_bar is None:
+        return ""
+    count = f"{e.above_bar} of {len(e.per_patient)} patients are above that"
+    return f" Evidence about somebody else reaches {e.patient_bar:.3f}, and {count}."
 
 
 def _title(e: EndpointResult) -> str:

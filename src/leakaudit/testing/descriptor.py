@@ -25,6 +25,7 @@ from leakaudit.plugins.hookspecs import PROJECT
 from leakaudit.plugins.loading import provenance
 from leakaudit.plugins.sources import resolve_target
 from leakaudit.protocols import Protocol
+from leakaudit.report import SectionWriter
 from leakaudit.testing.results import UntriedError, ViolationError
 from leakaudit.testing.subject import Subject
 
@@ -36,6 +37,7 @@ HEAVY = ("torch", "monai", "opacus", "skimage")
 _SCHEMES = {"atlas": r"AML\.T\d{4}(\.\d{3})?", "owasp": r"(ML|LLM)\d{2}:20\d{2}"}
 _BASES: dict[str, type] = {
     "attack": Attack, "defense": Defense, "protocol": Protocol, "dataset": Dataset, "executor": Executor,
+    "section": SectionWriter,
 }  # fmt: skip
 
 

@@ -100,6 +100,7 @@ class DpSgd(Defense[DpSgdParams]):
             accountant=accountant_name(params.accountant),
             conversion=conversion(params.accountant),
             sampling=f"Poisson over {params.unit}s, rate {ledger.rate:.4g}",
+            sampling_assumed=f"Poisson over {params.unit}s: each enters a batch by a coin toss of its own",
             assumes=(*_ALWAYS, *_ELSEWHERE[self.seat.role]),
         )
 

@@ -203,6 +203,7 @@ class Phantom(Dataset[PhantomParams]):
         return Cohort(
             images=x, labels=y, brain=brain, samples=tuple(samples), modalities=self.params.modalities,
             origin=origin, canaries=canaries, dots=dots,
+            spacing={(s.patient, s.visit): Grid(self.params.size, self.params.depth).spacing[-len(shape) :] for s in samples},
         )  # fmt: skip
 
 

@@ -23,11 +23,13 @@ class Samples:
         images: float32, (n, modalities, *spatial), z-scored where the modality was imaged inside the brain, else 0.
         labels: uint8, (n, *spatial).
         brain: bool, (n, *spatial).
+        spacing: Voxel size in mm along each spatial axis.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.uint8]
     brain: NDArray[np.bool_]
+    spacing: tuple[float, ...]
 
 
 def assemble(visit: Visit, shape: Sequence[int], slices: Sequence[int] | None) -> Samples:
@@ -57,9 +59,11 @@ def assemble(visit: Visit, shape: Sequence[int], slices: Sequence[int] | None) -
     axes = (1, 2, 3) if slices is None else (2, 3)
     scored = _z_score((smooth[:count] / np.maximum(covered, 0.5)).astype(np.float32), fields, axes)
     marked = np.where(inside, np.rint(nearest), 0).astype(np.uint8)
+    sides = zip(stack.shape[-len(shape) :], visit.spacing[-len(shape) :], shape, strict=True)
+    spacing = tuple(voxels * mm / new for voxels, mm, new in sides)
     if slices is None:
-        return Samples(scored[None], marked[None], inside[None])
-    return Samples(scored.swapaxes(0, 1), marked, inside)
+        return Samples(scored[None], marked[None], inside[None], spacing)
+    return Samples(scored.swapaxes(0, 1), marked, inside, spacing)
 
 
 def _fields(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ import numpy as np
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.cohorts.dataset import Dataset, Inventory, PatientEntry
 from leakaudit.cohorts.readers.brats import institution
-from leakaudit.cohorts.readers.cases import Case, natural
+from leakaudit.cohorts.readers.cases import Case, identifiers, natural
 from leakaudit.cohorts.readers.folder import looks_like
 from leakaudit.cohorts.readers.params import ReaderParams
 from leakaudit.cohorts.readers.visit import Visit, check_grids, choose_slices, read_visit
@@ -44,6 +44,7 @@ class NiftiDataset(Dataset[R]):
         super().__init__(params, seed)
         self._visits: dict[str, list[Case]] | None = None
         self._notes: list[str] = []
+        self._identifiers: tuple[str, ...] = ()
         self._owners: dict[str, str] = {}  # patient by fingerprint of the images read so far
 
     @abstractmethod
@@ -73,7 +74,10 @@ class NiftiDataset(Dataset[R]):
             for key, cases in visits.items()
         )
         modalities = tuple(self.params.modalities)
-        return Inventory(patients=patients, modalities=modalities, shape=self.params.shape, notes=tuple(self._notes))
+        return Inventory(
+            patients=patients, modalities=modalities, shape=self.params.shape, notes=tuple(self._notes),
+            identifiers=self._identifiers,
+        )  # fmt: skip
 
     def check(self, *, deep: bool = False) -> tuple[str, ...]:
         """Check the data set before anything is trained.
@@ -105,6 +109,7 @@ class NiftiDataset(Dataset[R]):
         labels = np.zeros((n, *shape), dtype=np.uint8)
         brain = np.zeros((n, *shape), dtype=np.bool_)
         samples: list[Sample] = []
+        spacing: dict[tuple[str, int], tuple[float, ...]] = {}
         digest = hashlib.sha256()
         remarks: defaultdict[str, set[str]] = defaultdict(set)
         for index, case in wanted:
@@ -113,6 +118,7 @@ class NiftiDataset(Dataset[R]):
             made = assemble(visit, shape, positions)
             rows = slice(len(samples), len(samples) + len(made.labels))
             images[rows], labels[rows], brain[rows] = made.images, made.labels, made.brain
+            spacing[case.patient, index] = made.spacing
             samples += [
                 Sample(patient=case.patient, site=case.site, visit=index, position=position) for position in positions or [0]
             ]
@@ -121,6 +127,7 @@ class NiftiDataset(Dataset[R]):
         return Cohort(
             images=images, labels=labels, brain=brain, samples=tuple(samples), modalities=tuple(self.params.modalities),
             origin=Origin(dataset=self.layout, public=self.params.public, digest=digest.hexdigest(), notes=notes),
+            spacing=spacing,
         )  # fmt: skip
 
     def _wanted(self, patients: Sequence[str], visits: Sequence[int]) -> Iterator[tuple[int, Case]]:
@@ -159,6 +166,7 @@ class NiftiDataset(Dataset[R]):
         found = self.find(root)
         if not found:
             raise UserError(f"{self.params.root!r} holds no case of the dataset {self.layout!r}. {looks_like(root)}")
+        self._identifiers = identifiers(found, root)
         whole = self._usable(found)
         visits: dict[str, list[Case]] = {}
         for case in sorted(whole, key=lambda c: (c.patient, natural(c.timepoint))):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leakaudit.cohorts.readers.labels import LabelCodes
 from leakaudit.errors import UserError
 
-__all__ = ["ALIASES", "MASKS", "Case", "File", "Source", "natural", "nifti_files", "split_suffix", "token"]
+__all__ = ["ALIASES", "MASKS", "Case", "File", "Source", "identifiers", "natural", "nifti_files", "split_suffix", "token"]
 
 ALIASES: dict[str, str] = {
     "flair": "flair", "t2f": "flair", "fla": "flair",
@@ -121,6 +121,21 @@ def token(stem: str) -> tuple[str, str]:
     """Split a stem at its last '_' or '-': what is before it, and the last token in lower case."""
     match = re.fullmatch(r"(.*)[_-]([^_-]*)", stem)
     return (match[1], match[2].lower()) if match else ("", stem.lower())
+
+
+def identifiers(cases: Iterable[Case], root: Path) -> tuple[str, ...]:
+    """Return the names of cases and files, which say whose they are, and the folder they lie in.
+
+    A stem that is the same for every patient (`flair`, `mask`) is a word like any other and not among them.
+    """
+    names = {str(root), str(root.resolve())}
+    for case in cases:
+        names |= {case.name, case.patient}
+        for file in (*(source.file for source in case.images.values()), *([case.mask] if case.mask else [])):
+            names |= {file.name, split_suffix(file.name)} if file.folder else set()
+            if case.patient.casefold() in file.stem.casefold() or case.name.casefold() in file.stem.casefold():
+                names.add(file.stem)
+    return tuple(sorted(names))
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

@@ -93,7 +93,8 @@ def _open(file: File) -> Any:
 
 
 def _unreadable(file: File, error: BaseException) -> UserError:
-    return UserError(f"{file.name} is damaged or cut short ({error}). Download or copy it again.")
+    what = str(error).replace(str(file.path), file.name)  # a message has no folders of the machine
+    return UserError(f"{file.name} is damaged or cut short ({what}). Download or copy it again.")
 
 
 def _check_length(file: File, image: Any) -> None:

@@ -30,11 +30,13 @@ from leakaudit.wire.seats import Secret
 __all__ = ["prepare", "run"]
 
 
-def _request(spec: Mapping[str, Any], secret: Secret, seat: SeatFacts) -> dict[str, Any]:
+def _request(spec: Mapping[str, Any], secret: Secret, seat: SeatFacts, seed: int = 0) -> dict[str, Any]:
+    """Return what an attack is told; `seed` changes what it draws, and nothing of its view."""
     attack = spec["attacker"]
+    draws = secret.branch("attack", f"seed-{seed}") if seed else secret.branch("attack")
     return {
         "target": attack["target"], "params_target": attack["params_target"], "params": attack["params"],
-        "seat": as_json(seat), "secret": secret.branch("attack").key.hex(), "device": spec["device"],
+        "seat": as_json(seat), "secret": draws.key.hex(), "device": spec["device"],
         "precision": spec["precision"], "alters": attack["threat"]["alters"],
     }  # fmt: skip
 
@@ -67,9 +69,10 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     secret = adversary_secret(spec, training.salt)
     folder = context.scratch / "adversary"
     truth = ViewWriter(training, threat, sources, secret).write(folder / "view")
+    truth = replace(truth, rows={token: training.original[row] for token, row in truth.rows.items()})
     # One patient alone cannot be exchanged with another: there is no shuffled set, and no negative control.
     sets = [REAL, SHUFFLED] if len(training.split.attacked) > 1 or candidates is not None else [REAL]
-    request = _request(spec, secret, _adversary(training, threat)) | {"messages": sets}
+    request = _request(spec, secret, _adversary(training, threat), spec.get("attack_seed", 0)) | {"messages": sets}
     (folder / "request.json").write_text(json.dumps(request))
     result = context.child.call("leakaudit.engine.attackrun:perform", folder)
     for name in sets:  # unusable evidence is an error of this cell, not of the score
@@ -113,8 +116,10 @@ def _candidates(
         if (folder / "canaries").exists():
             return load_cohort(folder / "canaries"), json.loads((folder / "coins.json").read_text())
     split = training.split
-    coins = dict.fromkeys(split.members, True) | dict.fromkeys(split.non_members, False)
-    return training.cohort.of_patients([*split.members, *split.non_members]), coins
+    # In a planted training only the patients that were repeated are compared with those that were never seen.
+    inside = split.attacked if spec.get("planted") else split.members
+    coins = dict.fromkeys(inside, True) | dict.fromkeys(split.non_members, False)
+    return training.cohort.of_patients([*inside, *split.non_members]), coins
 
 
 def _outputs(training: Training, train: Path, candidates: Cohort) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         dots = {f"{p}|{v}|{z}": d.tolist() for (p, v, z), d in cohort.dots.items()}
         bits = {p: b.astype(int).tolist() for p, b in cohort.canaries.items()}
         (folder / "canaries.json").write_text(json.dumps({"bits": bits, "dots": dots}))
+        (folder / "spacing.json").write_text(json.dumps([[p, v, list(mm)] for (p, v), mm in cohort.spacing.items()]))
         (folder / "split.json").write_text(json.dumps(spec["split"]))
         (folder / "salt").write_text(hashlib.sha256(b"salt" + np.ascontiguousarray(cohort.images).tobytes()).hexdigest())
     return {"samples": len(cohort), "digest": cohort.origin.digest}
@@ -74,6 +75,7 @@ def load_patients(store: RunStore, key: str) -> Patients:
         patient, visit, position = name.rsplit("|", 2)
         dots[patient, int(visit), int(position)] = np.asarray(places, dtype=np.float32)
     bits = {p: np.asarray(b, dtype=bool) for p, b in planted["bits"].items()}
-    cohort = Cohort(**{f.name: getattr(plain, f.name) for f in fields(Cohort)} | {"canaries": bits, "dots": dots})
+    known = {(p, v): tuple(mm) for p, v, mm in json.loads((folder / "spacing.json").read_text())}
+    cohort = replace(plain, canaries=bits, dots=dots, spacing=known)
     gallery = load_cohort(folder / "gallery") if (folder / "gallery").exists() else None
     return Patients(cohort=cohort, gallery=gallery, split=split, salt=(folder / "salt").read_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, load_evidence
 from leakaudit.attacks.view import load_cohort
-from leakaudit.engine.cells.cohort import load_patients
-from leakaudit.engine.endpoints import Ground, rows_of, score_masks, score_values
+from leakaudit.engine.cells.cohort import Patients, load_patients
+from leakaudit.engine.endpoints import Ground, rows_of
 from leakaudit.engine.image_endpoints import Picture, score_images
 from leakaudit.engine.jobprocess import Context
+from leakaudit.engine.mask_endpoints import score_masks, score_values
+from leakaudit.engine.membership_endpoints import Candidates, score_membership
 from leakaudit.engine.views import REAL, SHUFFLED
 
 __all__ = ["run"]
@@ -37,29 +39,34 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         validation=patients.cohort.of_patients(split.validation), gallery=patients.gallery,
         owned=spec["threat"]["auxiliary"], held=tuple(spec["held"]),
     )  # fmt: skip
-    sites = {s.patient: s.site for s in patients.cohort.samples}
-    if spec.get("prepare"):
-        planted = context.store.get(spec["prepare"])
-        if planted is not None and (planted.folder / "canaries").exists():
-            sites |= {s.patient: s.site for s in load_cohort(planted.folder / "canaries").samples}
+    candidates = _candidates(spec, context, patients, attack["coins"])
     result: dict[str, Any] = {"evidence": []}
     controls = {piece.name: piece for piece in _pieces(entry.folder, SHUFFLED)}
     for piece in _pieces(entry.folder, REAL):
         if piece.seat is not None and piece.seat in spec["played"]:
             continue  # what an adversary holds anyway is no leak
         _complete(piece, attack)
-        scored, pictures = _score(piece, attack, ground, sites)
+        scored, pictures = _score(piece, attack, ground, candidates, shown=True)
         shuffled = None
         if controls:
             if piece.name not in controls:
                 raise EvidenceError(f"there is no evidence {piece.name!r} from the shuffled messages")
-            shuffled, _ = _score(controls[piece.name], attack, ground, sites)
+            shuffled, _ = _score(controls[piece.name], attack, ground, candidates, shown=False)
         found = {"name": piece.name, "channel": piece.channel, "seat": piece.seat, "level": piece.level}
         shown = [_picture(p) for p in pictures]
         result["evidence"].append({**found, "endpoints": scored, "shuffled": shuffled, "pictures": shown})
     with context.store.write(context.job.key, {"kind": "score", "sensitive": True}) as folder:
         (folder / "score.json").write_text(json.dumps(result))
     return {}
+
+
+def _candidates(spec: Mapping[str, Any], context: Context, patients: Patients, coins: Mapping[str, bool]) -> Candidates:
+    """Return those whose membership is asked: canaries where the attack planted some, else patients."""
+    if spec.get("prepare"):
+        planted = context.store.get(spec["prepare"])
+        if planted is not None and (planted.folder / "canaries").exists():
+            return Candidates(load_cohort(planted.folder / "canaries"), coins)
+    return Candidates(patients.cohort.of_patients(list(coins)), coins)
 
 
 def _complete(piece: Evidence, attack: Mapping[str, Any]) -> None:
@@ -84,27 +91,17 @@ def _picture(picture: Picture) -> dict[str, Any]:
 
 
 def _score(
-    piece: Evidence, attack: Mapping[str, Any], ground: Ground, sites: Mapping[str, str]
+    piece: Evidence, attack: Mapping[str, Any], ground: Ground, candidates: Candidates, *, shown: bool
 ) -> tuple[list[dict[str, Any]], list[Picture]]:
+    """Return the endpoints of one piece; of shuffled evidence (not `shown`) nothing but what its control needs."""
     if isinstance(piece, Scores):
-        return [_membership(piece, attack, sites)], []
+        return [score_membership(piece, attack["truth"]["candidates"], candidates, shown=shown)], []
     if any(t["kind"] == "message" for t in attack["targets"]):
         raise EvidenceError(f"evidence {piece.name!r}: evidence about whole messages cannot be scored yet")
     rows = rows_of(piece.about, attack["truth"]["rows"], piece.name)
     if isinstance(piece, Images):
-        endpoints, pictures = score_images(piece, rows, ground)
+        endpoints, pictures = score_images(piece, rows, ground, shown=shown)
         return [e.to_json() for e in endpoints], pictures
-    endpoints = score_masks(piece, rows, ground) if isinstance(piece, Masks) else score_values(piece, rows, ground)
-    return [e.to_json() for e in endpoints], []
-
-
-def _membership(piece: Scores, attack: Mapping[str, Any], sites: Mapping[str, str]) -> dict[str, Any]:
-    names: Mapping[str, str] = attack["truth"]["candidates"]
-    unknown: Sequence[str] = [t for t in piece.about if t not in names]
-    if unknown:
-        raise EvidenceError(f"evidence {piece.name!r} is about {len(unknown)} candidates that were never in the view")
-    patients = [names[t] for t in piece.about]
-    return {
-        "name": "membership", "patients": patients, "score": [float(v) for v in np.asarray(piece.scores)],
-        "member": [bool(attack["coins"][p]) for p in patients], "site": [sites[p] for p in patients],
-    }  # fmt: skip
+    if isinstance(piece, Masks):
+        return [e.to_json() for e in score_masks(piece, rows, ground, shown=shown)], []
+    return [e.to_json() for e in score_values(piece, rows, ground, shown=shown)], []

@@ -23,7 +23,7 @@ from leakaudit.engine.places import Place, played_place, replicas_for
 from leakaudit.engine.remote import remote_place
 from leakaudit.engine.training import Play, Trained, Training, snapshot_rounds
 from leakaudit.facts import SeatFacts
-from leakaudit.scoring.segmentation import patient_dice
+from leakaudit.scoring.segmentation import patient_dice, patient_hd95
 from leakaudit.threats import Tap, ThreatModel
 from leakaudit.wire.recording import write_tensors
 from leakaudit.wire.seats import Seat
@@ -148,11 +148,15 @@ def _write_states(folder: Path, trained: Trained) -> None:
 
 
 def _utility(training: Training, model: Any) -> dict[str, Any]:
-    """Return Dice of every test patient and region; null where the true region is empty."""
+    """Return Dice and HD95 of every test patient and region; null where the true region is empty."""
     test: Cohort = training.cohort.of_patients(training.split.test)
     if not len(test):
-        return {"patients": [], "dice": []}
-    guess = (training.predict(model, test.images) > 0).numpy()
-    scores = patient_dice(guess, regions(test.labels) > 0, [s.patient for s in test.samples], list(REGIONS))
-    dice = [[None if np.isnan(v) else float(v) for v in row] for row in scores.values]
-    return {"patients": list(scores.units), "dice": dice}
+        return {"patients": [], "dice": [], "hd95": [], "hd95_unit": "voxels"}
+    guess, truth = (training.predict(model, test.images) > 0).numpy(), regions(test.labels) > 0
+    patients = [s.patient for s in test.samples]
+    scores = patient_dice(guess, truth, patients, list(REGIONS))
+    spacings = [test.spacing.get((s.patient, s.visit)) for s in test.samples]
+    known = all(mm is not None for mm in spacings)
+    _, distances = patient_hd95(guess, truth, patients, spacings if known else None)
+    dice, hd95 = ([[None if np.isnan(v) else float(v) for v in row] for row in table] for table in (scores.values, distances))
+    return {"patients": list(scores.units), "dice": dice, "hd95": hd95, "hd95_unit": "mm" if known else "voxels"}

@@ -1,0 +1,84 @@
+"""A plan for people and programs: what would be computed, what makes no sense, and how many patients a verdict needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from leakaudit.engine.needs import needs
+from leakaudit.engine.plan import Plan, describe
+from leakaudit.engine.planting import COPIES
+from leakaudit.plugins.descriptors import AttackInfo
+from leakaudit.recipes.models import NONE
+
+__all__ = ["PlanView"]
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """A plan for people and programs."""
+
+    plan: Plan
+
+    def lines(self) -> list[str]:
+        """Return the plan as text."""
+        p = self.plan
+        count = ", ".join(f"{n} {name.replace('_', '-')}" for name, n in describe(p.split).items())
+        kinds: dict[str, int] = {}
+        for job in p.jobs:
+            kinds[job.kind] = kinds.get(job.kind, 0) + 1
+        text = [
+            f"{p.recipe.name} on {p.device}: {len(p.baselines)} baselines x {p.recipe.repeats} repeat(s), "
+            f"{len(p.pairings)} pairings",
+            f"patients: {count}",
+            "cells: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
+        ]
+        policy = p.recipe.policy
+        text.append(
+            f"PASS needs {policy.min_patients.value:g} attacked patients (there are {len(p.split.attacked)}) and "
+            f"{policy.min_repeats.value:g} repeats (there {'is' if p.recipe.repeats == 1 else 'are'} {p.recipe.repeats})"
+        )
+        text += [f"  N/A  {b.protocol} / {b.defense}: {b.reason}" for b in p.baselines if b.reason is not None]
+        for pairing in p.pairings:
+            name = f"{pairing.protocol} / {pairing.defense} / {pairing.attack}"
+            if pairing.error is not None:
+                text.append(f"  ERROR  {name}: {pairing.error}")
+            else:
+                text.append(f"  N/A  {name}: {pairing.reason}" if pairing.reason is not None else f"  run  {name}")
+        text.append("what a verdict needs:")
+        text += [f"  {need.line()}" for need in needs(p)]
+        return [*text, *self._later()]
+
+    def _later(self) -> list[str]:
+        """Return what may be computed after the undefended pairings are judged."""
+        mine = [q for q in self.plan.pairings if q.defense == NONE and q.requires is not None]
+        scores = [q.attack for q in mine if self._scores(q.attack)]
+        levels = [q.attack for q in mine if not self._scores(q.attack) and self._cut(q.protocol)]
+        text = []
+        if levels:
+            names = ", ".join(dict.fromkeys(levels))
+            text.append(f"  planted control: {names} once more on the shallowest level, where it does not attack that one anyway")
+        if scores:
+            names = ", ".join(dict.fromkeys(scores))
+            text.append(f"  planted control: {names} on one more training, with the attacked patients {COPIES} times in it")
+        return ["what follows where an attack finds little without defense:", *text] if text else []
+
+    def _scores(self, attack: str) -> bool:
+        choice = next(a for a in self.plan.recipe.attacks if a.label == attack)
+        return "scores" in cast(AttackInfo, choice.plugin.info).evidence
+
+    def _cut(self, protocol: str) -> bool:
+        return any(b.protocol == protocol and len(b.facts.levels) > 1 for b in self.plan.baselines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON, without patients."""
+        p = self.plan
+        return {
+            "recipe": {"name": p.recipe.name, "sha256": p.recipe.sha256}, "device": p.device, "patients": describe(p.split),
+            "cells": [{"key": j.key, "kind": j.kind, "label": j.label, "inputs": list(j.inputs)} for j in p.jobs],
+            "pairings": [
+                {"protocol": q.protocol, "defense": q.defense, "attack": q.attack, "not_applicable": q.reason, "error": q.error}
+                for q in p.pairings
+            ],
+            "needs": [need.to_json() for need in needs(p)],
+        }  # fmt: skip

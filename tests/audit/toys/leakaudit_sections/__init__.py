@@ -1,0 +1,1 @@
+"""Toy sections of a report."""
