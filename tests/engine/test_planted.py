@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from leakaudit.cohorts.cohort import Cohort
+from leakaudit.cohorts.cohort import Cohort, Split
 from leakaudit.engine.cells.attack import _candidates
 from leakaudit.engine.jobs import Job
 from leakaudit.engine.plan import Plan, Planted
 from leakaudit.engine.planner import Planner
-from leakaudit.engine.planting import COPIES, Wanted, shallowest
+from leakaudit.engine.planting import COPIES, PLANTED, Wanted, repeated, shallowest
 from leakaudit.engine.training import Training
 from leakaudit.facts import Flow, ProtocolFacts, SeatFacts
 from leakaudit.plugins import AttackInfo, AttackParams
@@ -134,7 +134,7 @@ def test_patients_are_repeated_in_a_training_of_its_own_under_the_same_seeds(tmp
     before = next(job for job in plan.jobs if job.key == plan.baselines[0].trains[0])
     changed = {k for k in before.spec if before.spec[k] != more["train"].spec[k]} - {"also_record"}
     assert changed == {"cohort_facts"}
-    assert more["train"].spec["planted"] == {"repeat": COPIES}
+    assert more["train"].spec["planted"] == {"repeat": COPIES, "patients": PLANTED}
     facts = [job.spec["cohort_facts"]["records"] for job in (before, more["train"])]
     assert facts == [12, 12 + 9 * 8]
     assert more["train"].spec["also_record"][0]["key"] == more["record"].key, "written while training"
@@ -197,3 +197,13 @@ def test_one_run_of_the_attack_is_enough(tmp_path: Path, way: str) -> None:
     assert "attack_seed" not in more["attack"].spec
     seeds = [job.spec.get("attack_seed", 0) for job in plan.jobs if job.kind == "attack" and "split/none" in job.label]
     assert seeds == [0, 1, 2]
+
+
+def test_planted_patients_are_few_and_spread_over_all_that_are_attacked():
+    names = tuple(f"p{i:03}" for i in range(60))
+    split = Split(members=names, validation=(), test=(), non_members=(), auxiliary=(), attacked=names)
+    assert repeated(split, 15) == names[::4]
+    assert len(set(repeated(split, 16))) == 16
+    assert repeated(replace(split, attacked=names[:10]), 16) == names[:10]
+    assert len(set(repeated(replace(split, attacked=names[:17]), 16))) == 16
+    assert repeated(replace(split, attacked=()), 16) == ()

@@ -13,7 +13,7 @@ from leakaudit.cohorts.split import split_patients
 from leakaudit.engine.graph import Graph, resolve_device
 from leakaudit.engine.keys import environment
 from leakaudit.engine.plan import Baseline, Pairing, Plan
-from leakaudit.engine.planting import Wanted, plant
+from leakaudit.engine.planting import PLANTED, Wanted, plant, repeated
 from leakaudit.engine.rows import Row
 from leakaudit.engine.specs import as_json, plugin_spec
 from leakaudit.errors import UserError
@@ -92,7 +92,7 @@ class Planner:
         """Return a plan of this planner with planted controls and their cells; the cells it had come first."""
         attacks = {a.label: a for a in self.recipe.attacks}
         entries = {e.patient: e.records for e in plan.inventory.patients}
-        records = sum(entries[p] for p in plan.split.attacked)
+        records = sum(entries[p] for p in repeated(plan.split, PLANTED))
         planted = tuple(plant(self._rows[w.protocol, NONE], attacks[w.attack], w, records) for w in wanted)
         return replace(plan, planted=planted, jobs=tuple(self.graph.jobs.values()))
 

@@ -2,7 +2,7 @@
 
 Evidence from a level of a cut is compared with the same attack on the shallowest level that the channel carries, the
 easiest one. Where the attack reports that level anyway, its own endpoint there is the control; otherwise it is run there.
-Evidence of membership is compared with the same attack on a training in which the attacked patients are repeated ten times.
+Evidence of membership is compared with the same attack on a training in which some attacked patients are repeated ten times.
 An endpoint that comes from the shallowest level itself has no planted control: held against itself it would say nothing, and
 a cut so deep that nothing is found on it would be called a broken attack.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from leakaudit.engine.merge import Merged, merge
 from leakaudit.engine.plan import Pairing, Plan, Planted
-from leakaudit.engine.planting import COPIES, Wanted, shallowest
+from leakaudit.engine.planting import COPIES, PLANTED, Wanted, shallowest
 from leakaudit.engine.store import RunStore
 from leakaudit.recipes.models import NONE
 from leakaudit.scoring.controls import ControlResult, positive_control
@@ -139,7 +139,7 @@ class PlantedControls:
             return None, found
         if way == "repeat":
             e = found.get(m.name)
-            what = f"attacked patients {COPIES} times in one undefended training, against patients never seen"
+            what = f"up to {PLANTED} attacked patients {COPIES} times in one undefended training, against patients never seen"
         else:
             e = self._at(level, m, found)
             what = f"the same attack moved to {level}, on one undefended training"

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue, ValidationError
 
+from leakaudit.cohorts.cohort import Split
 from leakaudit.engine.plan import Planted
 from leakaudit.engine.reasons import sentence
 from leakaudit.engine.rows import Row
@@ -21,10 +22,12 @@ from leakaudit.plugins.params import AttackParams
 from leakaudit.recipes.resolved import AttackChoice
 from leakaudit.threats import NotApplicable, Tap
 
-__all__ = ["COPIES", "Wanted", "plant", "shallowest"]
+__all__ = ["COPIES", "PLANTED", "Wanted", "plant", "repeated", "shallowest"]
 
 COPIES = 10
 """How often a planted patient is in the training set."""
+PLANTED = 16
+"""Most attacked patients that are planted: enough to see a working attack by, and few enough that the training stays short."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -54,6 +57,12 @@ def shallowest(facts: ProtocolFacts, channel: str, seat: str | None) -> str | No
     return next((level for level in facts.levels if level in carried), None)
 
 
+def repeated(split: Split, most: int) -> tuple[str, ...]:
+    """Return the attacked patients that a planted training repeats: at most so many, spread evenly over all of them."""
+    count = min(most, len(split.attacked))
+    return tuple(split.attacked[i * len(split.attacked) // count] for i in range(count))
+
+
 def plant(row: Row, choice: AttackChoice, wanted: Wanted, records: int) -> Planted:
     """Add the cells of a planted control to an undefended row; where that cannot be done, say why.
 
@@ -61,7 +70,7 @@ def plant(row: Row, choice: AttackChoice, wanted: Wanted, records: int) -> Plant
         row: The undefended row.
         choice: The attack.
         wanted: What is to be planted.
-        records: Training samples of all attacked patients.
+        records: Training samples of the planted patients.
     """
     entry = Planted(**asdict(wanted))
     try:
@@ -79,7 +88,7 @@ def _repeated(row: Row, choice: AttackChoice, entry: Planted, records: int) -> P
         return replace(entry, reason=requires.reason)
     more = 0 if requires.canaries is not None else records * (COPIES - 1)
     facts = replace(row.cohort, records=row.cohort.records + more)
-    planted = {"planted": {"repeat": COPIES}, "cohort_facts": as_json(facts)}
+    planted = {"planted": {"repeat": COPIES, "patients": PLANTED}, "cohort_facts": as_json(facts)}
     attacker = (choice, plugin_spec(choice.plugin, choice.params) | as_json(requires)) if requires.threat.alters else None
     train = row.train(0, attacker, planted)
     cell, score = row.attack(replace(choice, seeds=1), requires, train, 0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from leakaudit.cohorts.cohort import Cohort, Split, regions
 from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.places import Place, build, guard_of, honest_place
+from leakaudit.engine.planting import repeated
 from leakaudit.engine.taps import Taps
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.models.task import TaskSpec, Tensors, load_task
@@ -72,7 +73,7 @@ class Training:
 
     Args:
         spec: `protocol`, `cohort_facts`, `defenses`, `sampling`, `seed`, `repeat`, `device`, `precision`, `task` or None, and
-            for a planted control `planted`: how often the attacked patients (or the canaries) are in the training set.
+            for a planted control `planted`: how often how many of the attacked patients (or all canaries) are trained on.
         cohort: First visits of all patients.
         split: The split by patient.
         canaries: Crafted patients that the engine's coins put among the members.
@@ -95,7 +96,7 @@ class Training:
         members = members if canaries is None else join(members, canaries)
         copies: list[int] = []
         if spec.get("planted"):
-            planted = set(split.attacked if canaries is None else canaries.patients)
+            planted = set(repeated(split, spec["planted"]["patients"]) if canaries is None else canaries.patients)
             copies = [i for i, s in enumerate(members.samples) if s.patient in planted] * (spec["planted"]["repeat"] - 1)
         # The row that each row is a copy of: copies come last, so that the other rows are the same with and without them.
         self.original = [*range(len(members)), *copies]

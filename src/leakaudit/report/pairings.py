@@ -47,7 +47,9 @@ class Worst(Part):
     limit: float | None = Field(
         default=None, description="Leakage that other patients' evidence reaches in a share .05 / n only; null where not computed."
     )
-    above: int | None = Field(default=None, ge=0, description="Patients whose own evidence lies above `limit`.")
+    above: int | None = Field(
+        default=None, ge=0, description="Patients whose own evidence lies above what evidence about others reaches."
+    )
 
 
 class Quantiles(Part):

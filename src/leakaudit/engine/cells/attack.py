@@ -19,6 +19,7 @@ from leakaudit.engine.canaries import admit, toss
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.cells.train import open_training
 from leakaudit.engine.jobprocess import Context
+from leakaudit.engine.planting import repeated
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.engine.views import REAL, SHUFFLED, ViewWriter
@@ -117,7 +118,7 @@ def _candidates(
             return load_cohort(folder / "canaries"), json.loads((folder / "coins.json").read_text())
     split = training.split
     # In a planted training only the patients that were repeated are compared with those that were never seen.
-    inside = split.attacked if spec.get("planted") else split.members
+    inside = repeated(split, spec["planted"]["patients"]) if spec.get("planted") else split.members
     coins = dict.fromkeys(inside, True) | dict.fromkeys(split.non_members, False)
     return training.cohort.of_patients([*inside, *split.non_members]), coins
 
