@@ -40,8 +40,8 @@ def test_what_is_true_by_construction_is_found(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("defense", "words"),
     [
-        ("noise-1", "was not adaptive"),
-        ("noise-2", "this run cannot tell a safe channel from a weak attack"),
+        ("noise-1000", "was not adaptive"),
+        ("noise-2000", "the attack recovered"),
         ("noise-4", "patients are too few to pass"),
     ],
 )

@@ -21,6 +21,7 @@ from leakaudit.defenses import Chain, Defense
 from leakaudit.facts import CohortFacts
 from leakaudit.models import load_task
 from leakaudit.plugins import DefenseParams
+from leakaudit.plugins.targets import import_target
 from leakaudit.protocols import Holdings, Sampling, Schedule
 from leakaudit.protocols.params import SplitParams
 from leakaudit.protocols.split import Split
@@ -47,6 +48,23 @@ class Jitter(Defense[JitterParams]):
             k: t + self.params.sigma * torch.randn(t.shape, generator=rng, device=t.device) for k, t in message.tensors.items()
         }
         return message.carrying(noisy)
+
+
+class DropperParams(DefenseParams):
+    """Parameters of the toy dropout."""
+
+    rate: float = Field(0.5, description="Share of entries that are dropped.")
+
+
+class Dropper(Defense[DropperParams]):
+    """Dropout of activations, visible as zeros."""
+
+    def outgoing(self, message: Message) -> Message | None:
+        if message.channel != "activation":
+            return message
+        rng, rate = self.seat.rng("dropout"), self.params.rate
+        kept = {k: torch.rand(t.shape, generator=rng, device=t.device) >= rate for k, t in message.tensors.items()}
+        return message.carrying({k: t * kept[k] / (1 - rate) for k, t in message.tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -101,9 +119,30 @@ def build(
     knows: tuple[str, ...] = ("architecture", "weights", "defense", "sample-ids"),
     victims: Cohort | None = None,
     auxiliary: Cohort | None = None,
+    owns: str = "same",
+    plays: tuple[str, ...] = ("server",),
+    defense: dict[str, Any] | None = None,
     **params: Any,
 ) -> World:
-    """Train, record and write the view `folder/view` and the view without messages `folder/blind`."""
+    """Train, record and write the view `folder/view` and the view without messages `folder/blind`.
+
+    Args:
+        folder: Where to write.
+        dims: 2 or 3.
+        side: Voxels along each axis.
+        sigma: Noise level of the toy defense, None for none.
+        rounds: Rounds of training; weights after each of them are in the view.
+        tapped: Messages to record.
+        knows: Grants.
+        victims: Members.
+        auxiliary: The adversary's patients.
+        owns: The auxiliary regime; `"none"` writes no auxiliary patients.
+        plays: Roles and seats of the adversary; what these hold is in the view.
+        defense: Another defense of the clients: `target`, `params_target` and `params`.
+        **params: Of the protocol.
+    """
+    if sigma is not None:
+        defense = toy(Jitter, sigma=sigma)
     victims = victims or brains([f"v{i}" for i in range(16)], dims, side, seed=1)
     auxiliary = auxiliary or brains([f"a{i}" for i in range(48)], dims, side, seed=2)
     facts = CohortFacts(
@@ -121,8 +160,8 @@ def build(
         return (tap.names, None) if hit else None
 
     def guard(seat: Seat) -> Chain:
-        parts = [Jitter(JitterParams(sigma=sigma), seat)] if sigma is not None and seat.role == "client" else []
-        return Chain(parts, seat)  # type: ignore[arg-type]
+        parts = [_built(defense, seat)] if defense is not None and seat.role == "client" else []
+        return Chain(parts, seat)
 
     images, masks = torch.from_numpy(victims.images), torch.from_numpy(regions(victims.labels))
     parties = {}
@@ -135,22 +174,26 @@ def build(
         seat = Seat(f, secret.branch(f.id), shared=secret.branch("shared"))
         parties[f.id] = protocol.party(seat, task, guard(seat), holds)
     recorder = Recorder(folder / "view" / "messages", wanted)
-    wire = Wire(parties, secret.branch("wire"), (recorder,))
+    snapshots: dict[int, dict[str, Mapping[str, torch.Tensor]]] = {}
+
+    def after_round(number: int) -> None:
+        snapshots[number] = {k: {n: t.detach().clone() for n, t in p.state().items()} for k, p in parties.items()}
+
+    wire = Wire(parties, secret.branch("wire"), (recorder,), after_round=after_round)
     batch = protocol.params.training.batch_size
     schedule = Schedule(tokens, range(len(victims)), rounds, batch, Sampling(), secret.branch("schedule"))
     protocol.run(wire, schedule)
     recorder.close()
 
-    defense = {
-        "target": f"{Jitter.__module__}:Jitter", "params_target": f"{Jitter.__module__}:JitterParams", "params": {"sigma": sigma},
-    }  # fmt: skip
+    after_round(rounds - 1)
+    states = {str(r): f"{{seat}}@{r}.safetensors" for r in snapshots} | {"-1": f"{{seat}}@{rounds - 1}.safetensors"}
     threat = {
-        "plays": ["server"], "alters": [], "channels": ["activation"], "knows": list(knows), "auxiliary": "same",
+        "plays": list(plays), "alters": [], "channels": ["activation"], "knows": list(knows), "auxiliary": owns,
     }  # fmt: skip
     data = {
         "threat": threat,
         "facts": asdict(protocol.facts),
-        "defenses": [] if sigma is None else [{"name": "jitter", "seats": ["client"], "stochastic": True}],
+        "defenses": [] if defense is None else [{"name": "toy", "seats": ["client"], "stochastic": True}],
         "targets": [{"token": t} for t in tokens],
         "task": {"target": protocol.task().target, "params": protocol.task().params},
         "modalities": victims.modalities,
@@ -160,8 +203,9 @@ def build(
         },
         "replicas": {
             f.id: {
-                "defenses": [defense] if sigma is not None and f.role == "client" else [], "defense_state": None,
-                "states": {"-1": f"{f.id}.safetensors"} if "weights" in knows else {}, "complete": True,
+                "defenses": [defense] if defense is not None and f.role == "client" else [],
+                "defense_state": None, "complete": True,
+                "states": {r: name.format(seat=f.id) for r, name in states.items()} if "weights" in knows else {},
             }
             for f in protocol.facts.seats
         },
@@ -170,13 +214,33 @@ def build(
     for name in ("view", "blind"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / "view.json").write_text(json.dumps(data))
-        save_cohort(folder / name / "auxiliary", auxiliary)
-        for seat_id, party in parties.items():
-            write_tensors(folder / name / f"{seat_id}.safetensors", party.state())
+        if owns != "none":
+            save_cohort(folder / name / "auxiliary", auxiliary)
+        held = [m for seat in protocol.facts.played(plays) for m in protocol.facts.seat(seat).modalities]
+        if held:
+            save_cohort(folder / name / "holdings", _holdings(victims.channels(held), tokens))
+        for number, parts in snapshots.items():
+            for seat_id, state in parts.items():
+                write_tensors(folder / name / f"{seat_id}@{number}.safetensors", state)
     return World(
         folder=folder / "view", truth=dict(zip(tokens, victims.images, strict=True)),
         brain=dict(zip(tokens, victims.brain, strict=True)),
     )  # fmt: skip
+
+
+def toy(defense: type, **params: Any) -> dict[str, Any]:
+    """Return a toy defense of this file as a view names it."""
+    target = f"{defense.__module__}:{defense.__name__}"
+    return {"target": target, "params_target": f"{target}Params", "params": params}
+
+
+def _built(spec: Mapping[str, Any], seat: Seat) -> Defense[Any]:
+    params = import_target(spec["params_target"]).model_validate(spec["params"])
+    return import_target(spec["target"])(params, seat)  # type: ignore[no-any-return]
+
+
+def _holdings(cohort: Cohort, tokens: Sequence[str]) -> Cohort:
+    return replace(cohort, samples=tuple(Sample(patient=t) for t in tokens))
 
 
 def shuffle(world: World, folder: Path) -> World:
@@ -208,3 +272,8 @@ def _shuffle() -> Any:
 @pytest.fixture(name="brains", scope="session")
 def _brains() -> Any:
     return brains
+
+
+@pytest.fixture(name="toys", scope="session")
+def _toys() -> Any:
+    return lambda name, **params: toy({"Jitter": Jitter, "Dropper": Dropper}[name], **params)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from calibration.figures import Case, Estimate, Table, exact, share
-from calibration.simulator import Array, normal, t_bounds, trainings, verdicts
+from calibration.simulator import Array, deciding_bounds, judged, normal, t_bounds, trainings
 from leakaudit.scoring.controls import NEGATIVE_LEVEL, NEGATIVE_LIMIT, negative_control, positive_control
 from leakaudit.scoring.intervals import leakage_interval
 from leakaudit.scoring.permutation import patient_limit, shuffle_test
@@ -35,14 +35,13 @@ def weak(rng: np.random.Generator, truth: float, count: int = 3000) -> Mapping[s
 def _passes(defended: Array, bare: Array, policy: Policy, factors: list[float]) -> Array:
     """Return whether each audit passes with a positive control of each factor, (audits, factors)."""
     limit = policy.leakage_max.value
+    low, high = deciding_bounds(defended, limit)
     found = np.zeros((len(defended), len(factors)), dtype=bool)
-    for i in np.flatnonzero(t_bounds(defended)[1] <= limit):
-        if verdicts(defended[i : i + 1], policy)[0].status != "PASS":
-            continue
+    for i in np.flatnonzero(high <= limit):
         interval = leakage_interval(bare[i], seed=int(i))
         for j, factor in enumerate(factors):
             positive = positive_control(float(bare[i].mean()), interval, limit, factor=factor)
-            found[i, j] = verdicts(defended[i : i + 1], policy, positive=positive)[0].status == "PASS"
+            found[i, j] = judged(defended[i], float(low[i]), float(high[i]), policy, positive).status == "PASS"
     return found
 
 

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from calibration.figures import Case, Estimate, Table, share
-from calibration.simulator import Array, early, t_bounds, trainings, verdicts
+from calibration.simulator import Array, early, statuses, t_bounds, trainings, verdicts
+from calibration.simulator import audits as leaking
 from leakaudit.scoring.multiplicity import bonferroni_level
 from leakaudit.scoring.outcome import defense_verdict
 from leakaudit.scoring.policy import Policy
@@ -71,6 +72,27 @@ BEST = Table(
     ),
 )  # fmt: skip
 
+POWER = {repeats: f"PASS, {repeats} trainings" for repeats in (3, 5)}
+
+
+def power(rng: np.random.Generator, mean: float, candidates: int) -> Mapping[str, Estimate]:
+    """One defense among so many candidates, over 50 patients, by the default policy."""
+    level, values = bonferroni_level(0.95, candidates), leaking(rng, 1500, "normal", mean, 50, 5)
+    return {name: share(statuses(values[:, :r], Policy(), pass_level=level) == "PASS") for r, name in POWER.items()}
+
+
+CANDIDATES = Table(
+    name="candidates",
+    heads=("true leakage", "candidates"),
+    cases=tuple(
+        Case(
+            labels=(f"{mean:.2f}", str(candidates)), design=dict.fromkeys(POWER.values(), ""),
+            simulate=partial(power, mean=mean, candidates=candidates),
+        )
+        for mean in (0.02, 0.05) for candidates in (1, 2, 4, 8)
+    ),
+)  # fmt: skip
+
 PLAIN, CORRECTED = "some FAIL, not corrected", "some FAIL, the rule"
 
 
@@ -98,4 +120,4 @@ WORST = Table(
     ),
 )
 
-TABLES = (BEST, WORST)
+TABLES = (BEST, CANDIDATES, WORST)

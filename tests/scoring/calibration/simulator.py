@@ -91,11 +91,6 @@ def covered(values: Array, truth: float) -> tuple[NDArray[np.bool_], NDArray[np.
     return (low <= truth) & (truth <= high), high < truth
 
 
-def control(values: Array, limit: float, factor: float = 3.0, seed: int = 0) -> ControlResult:
-    """Return the positive control of undefended values (repeats, n)."""
-    return positive_control(float(values.mean()), leakage_interval(values, seed=seed), limit, factor=factor)
-
-
 STRONG = positive_control(0.8, Interval(0.7, 0.9, "given"), 0.10)
 QUIET = negative_control(0.0, Interval(-0.05, 0.04, "given", 0.999))
 
@@ -116,8 +111,8 @@ def verdicts(
     low, high = deciding_bounds(values, limit, fail_level)
     if pass_level != fail_level:
         high = deciding_bounds(values, limit, pass_level)[1]
-    patients = values.mean(axis=1)
-    return [_verdict(patients[i], float(low[i]), float(high[i]), values.shape[1], policy, positive) for i in range(len(values))]
+    bounds = zip(values, low.tolist(), high.tolist(), strict=True)
+    return [judged(table, lower, upper, policy, positive) for table, lower, upper in bounds]
 
 
 def statuses(values: Array, policy: Policy, **levels: float) -> NDArray[np.str_]:
@@ -125,11 +120,13 @@ def statuses(values: Array, policy: Policy, **levels: float) -> NDArray[np.str_]
     return np.array([verdict.status for verdict in verdicts(values, policy, **levels)])
 
 
-def _verdict(patients: Array, low: float, high: float, repeats: int, policy: Policy, positive: ControlResult) -> Verdict:
+def judged(values: Array, low: float, high: float, policy: Policy, positive: ControlResult) -> Verdict:
+    """Judge one audit (repeats, n) whose bounds are known."""
+    patients = values.mean(axis=0)
     endpoint = EndpointResult(
         name="fidelity", channel="activation", family="reconstruction", value=float(patients.mean()),
         interval=Interval(low, high, "simulated"), fail_low=low, pass_high=high, per_patient=tuple(patients.tolist()),
-        patients=len(patients), repeats=repeats, positive=positive, negative=QUIET,
+        patients=len(patients), repeats=len(values), positive=positive, negative=QUIET,
     )  # fmt: skip
     pairing = PairingResult(protocol="split", defense="noise", attack="inverter", adaptive=True, endpoints=(endpoint,))
     return pairing_verdict(pairing, policy)

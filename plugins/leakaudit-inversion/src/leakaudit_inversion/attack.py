@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from leakaudit.attacks import Attack, Evidence, Images, View
+from leakaudit.attacks import Attack, Evidence, View
+from leakaudit.cohorts import Cohort
 from leakaudit.errors import UserError
-from leakaudit.wire import Message
+from leakaudit.facts import SeatFacts
+from leakaudit_inversion.answers import Answers, prior_images
 from leakaudit_inversion.decoder import Decoder
+from leakaudit_inversion.observed import Observed, gathered
 from leakaudit_inversion.params import ModelInversionParams
-from leakaudit_inversion.source import Auxiliary, Source, held_out_rows
+from leakaudit_inversion.pooling import Pooling
+from leakaudit_inversion.setting import attacked_clients, held_modalities, seeded
+from leakaudit_inversion.source import HOLDINGS, Auxiliary, Source, held_out_rows
+from leakaudit_inversion.span import spans_of
+from leakaudit_inversion.stance import Stage
 from leakaudit_inversion.training import train_decoders
 
 __all__ = ["ModelInversion"]
@@ -23,82 +30,88 @@ _CHUNK = 16
 """Samples decoded at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Decoders of one client and stage, by level or `"joint"`, and how observations become their input."""
+
+    client: SeatFacts
+    stage: Stage
+    decoders: Mapping[str, Decoder]
+    pooling: Pooling
+
+
 class ModelInversion(Attack[ModelInversionParams]):
     """Learned inverter of He et al. (ACSAC 2019), trained on what defended clients send for auxiliary patients."""
 
-    _decoders: dict[str, dict[str, Decoder]] | None = None
+    _fitted: Sequence[_Fitted] | None = None
 
     def fit(self, view: View) -> None:
-        """Train the decoders of every attacked client on its replica and the adversary's own patients.
+        """Train the decoders of every attacked client on its replicas and the adversary's own patients.
 
         Raises:
             UserError: The view holds no auxiliary patients.
         """
         if view.auxiliary is None or not len(view.auxiliary):
             raise UserError("model-inversion learns from auxiliary patients, and the adversary owns none: raise data.auxiliary")
-        train, held_out = held_out_rows(view.auxiliary, self.params.validation, self.seat.rng("held-out patients"))
-        self._decoders = {}
-        for client in self.params.clients or [seat.id for seat in view.facts.seats_of("client")]:
-            samples = Auxiliary.of(view.auxiliary, view.facts.seat(client).modalities)
-            randomized = any(d.stochastic and "client" in d.seats for d in view.defenses)
-            generator = self.seat.rng(f"decoders of {client}")
-            with torch.random.fork_rng(devices=[view.device] if view.device.type == "cuda" else []):
-                # A defense that draws from torch's global stream must not make two runs differ.
-                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
-                source = Source(view.replica(client), samples, randomized=randomized, device=view.device)
-                self._decoders[client] = train_decoders(self.params, source, train, held_out, generator)
+        rows = held_out_rows(view.auxiliary, self.params.validation, self.seat.rng("held-out patients"))
+        self._fitted = [
+            self._fit(view, view.auxiliary, client, stage, *rows)
+            for client in attacked_clients(self.params, view)
+            for stage in self.params.stages(view.facts.rounds)
+        ]
+
+    def _fit(self, view: View, cohort: Cohort, client: SeatFacts, stage: Stage, train: Tensor, held_out: Tensor) -> _Fitted:
+        samples = Auxiliary.of(cohort, client.modalities, held_modalities(view), noise=view.threat.auxiliary == "noise")
+        randomized = any(d.stochastic and client.role in d.seats for d in view.defenses)
+        generator = self.seat.rng(f"decoders of {client.id}{stage.suffix}")
+        with seeded(generator, view.device):
+            source = Source(
+                spans_of(view, client.id, stage), samples, randomized=randomized, device=view.device, generator=generator
+            )
+            decoders = train_decoders(self.params, source, train, held_out, generator)
+        return _Fitted(client, stage, decoders, source.pooling)
 
     def run(self, view: View) -> Sequence[Evidence]:
-        """Return one `Images` per client and decoder, about every target whose rows cross the wire."""
-        if self._decoders is None:
+        """Return one `Images` per client, stage and decoder, about every target whose rows cross the wire."""
+        if self._fitted is None:
             self.fit(view)
-        assert self._decoders is not None
-        order = [target.token for target in view.targets]
+        assert self._fitted is not None
+        holdings = _Holdings.of(view)
         evidence: list[Evidence] = []
-        for client, decoders in self._decoders.items():
-            piles = {name: _Pile() for name in decoders}
-            for message in view.messages(channel="activation", sender=client):
-                _observe(decoders, message, frozenset(order), piles, view.device)
-            for name, pile in piles.items():
-                about = tuple(token for token in order if token in pile.sums)
-                if about:
-                    evidence.append(
-                        Images(
-                            name=f"{client}/{name}", channel="activation", about=about, seat=client, level=name,
-                            images=np.stack([pile.mean(token) for token in about]),
-                            modalities=view.facts.seat(client).modalities,
-                        )
-                    )  # fmt: skip
+        for fitted in self._fitted:
+            levels = {level for decoder in fitted.decoders.values() for level in decoder.levels if level != HOLDINGS}
+            answers = Answers(fitted.client, fitted.stage, tuple(fitted.decoders))
+            for observed in gathered(view, fitted.client.id, tuple(sorted(levels)), fitted.stage):
+                for start in range(0, len(observed), _CHUNK):
+                    _decode(fitted, observed.take(start, start + _CHUNK, view.device), holdings, answers)
+            evidence += answers.evidence(view, partial(prior_images, view, fitted.client))
         return evidence
 
 
-@dataclass(slots=True)
-class _Pile:
-    """Sums of the reconstructions of each sample."""
+@dataclass(frozen=True, slots=True)
+class _Holdings:
+    """The colluding client's images of the members, by token."""
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    images: Tensor
+    rows: Mapping[str, int]
 
-    def add(self, token: str, image: Tensor) -> None:
-        self.sums[token] = self.sums[token] + image if token in self.sums else image
-        self.counts[token] = self.counts.get(token, 0) + 1
+    @staticmethod
+    def of(view: View) -> _Holdings | None:
+        modalities = held_modalities(view)
+        if not modalities or view.holdings is None:
+            return None
+        cohort = view.holdings.channels(modalities)
+        rows = {sample.patient: i for i, sample in enumerate(cohort.samples)}
+        return _Holdings(torch.from_numpy(cohort.images.copy()).float(), rows)
 
-    def mean(self, token: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return (self.sums[token] / self.counts[token]).numpy()
+    def take(self, tokens: Sequence[str], device: torch.device) -> Tensor:
+        return self.images[[self.rows[token] for token in tokens]].to(device)
 
 
-def _observe(
-    decoders: Mapping[str, Decoder], message: Message, wanted: frozenset[str], piles: Mapping[str, _Pile], device: torch.device
-) -> None:
-    """Decode the wanted rows of one message and add them to the piles."""
-    rows = [i for i, token in enumerate(message.samples) if token in wanted]
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        for name, decoder in decoders.items():
-            if any(level not in message.tensors for level in decoder.levels):
-                continue
-            levels = {level: message.tensors[level][chunk].to(device).float() for level in decoder.levels}
-            with torch.no_grad():
-                images = decoder(levels).cpu()
-            for i, image in zip(chunk, images, strict=True):
-                piles[name].add(message.samples[i], image.clone())
+def _decode(fitted: _Fitted, observed: Observed, holdings: _Holdings | None, answers: Answers) -> None:
+    merged = fitted.pooling.merge(observed.draws, observed.seen)
+    if holdings is not None:
+        merged[HOLDINGS] = holdings.take(observed.tokens, next(iter(merged.values())).device)
+    with torch.no_grad():
+        for name, decoder in fitted.decoders.items():
+            answers.add(name, observed.tokens, decoder({level: merged[level] for level in decoder.levels}))

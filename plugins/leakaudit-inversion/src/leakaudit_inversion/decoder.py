@@ -58,14 +58,16 @@ class Decoder(nn.Module):
         outputs: Number of modalities to reconstruct.
         width: Channels of the residual blocks at half the image's resolution; twice as many a level below, up to four times.
         blocks: Residual blocks of each stage.
+        prior: Mean image of the adversary's own patients, (outputs, *shape), for `mix`.
 
     Raises:
         ValueError: A level does not hold feature maps, or is finer than the image.
     """
 
     def __init__(
-        self, examples: Mapping[str, Tensor], shape: tuple[int, ...], outputs: int, *, width: int = 32, blocks: int = 2
-    ) -> None:
+        self, examples: Mapping[str, Tensor], shape: tuple[int, ...], outputs: int, *, width: int = 32, blocks: int = 2,
+        prior: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         dims = len(shape)
         self.shape, self.levels = shape, tuple(examples)
@@ -89,6 +91,8 @@ class Decoder(nn.Module):
         direct = sum(examples[self.levels[i]].shape[1] for i in self._full)
         self.direct = _conv(dims, direct, _DIRECT, kernel=1) if direct else None
         self.out = _conv(dims, _DIRECT, outputs)
+        self.register_buffer("prior", torch.zeros(outputs, *shape) if prior is None else prior.detach().clone().float())
+        self.register_buffer("shares", torch.tensor([1.0, 0.0]))
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         """Return images (n, outputs, *shape) for feature maps by level, each (n, channels, *spatial)."""
@@ -106,7 +110,17 @@ class Decoder(nn.Module):
         fine = _resized(_shuffled(self.fine(x)), self.shape)
         if self.direct is not None:
             fine = fine + self.direct(torch.cat([_resized(z[i], self.shape) for i in self._full], dim=1))
-        return cast(Tensor, self.out(F.silu(fine)))
+        decoded = cast(Tensor, self.out(F.silu(fine)))
+        own, blind = self.get_buffer("shares")
+        return decoded if own == 1 and blind == 0 else own * decoded + blind * self.get_buffer("prior")
+
+    def mix(self, own: float, blind: float) -> None:
+        """From now on return `own` times what is decoded plus `blind` times the mean image.
+
+        Where the levels tell next to nothing, a decoder alone returns gray, which is worse than the guess that needs no
+        messages, and an attack worse than guessing shows nothing.
+        """
+        self.get_buffer("shares").copy_(torch.tensor([own, blind]))
 
 
 def _factor(name: str, z: Tensor, shape: tuple[int, ...]) -> int:

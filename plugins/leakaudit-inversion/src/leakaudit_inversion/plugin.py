@@ -5,25 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
-from leakaudit_inversion.params import ModelInversionParams
+from leakaudit_inversion.params import LikelihoodInversionParams, ModelInversionParams, UnsplitParams
 
 __all__ = ["leakaudit_attacks"]
+
+_HE = "He, Zhang and Lee: Model inversion attacks against collaborative inference, ACSAC 2019, doi:10.1145/3359789.3359824"
+_TAXONOMY = ("atlas:AML.T0024.001", "owasp:ML03:2023")
 
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `model-inversion`."""
+    """Yield `model-inversion`, `likelihood-inversion` and `unsplit`."""
     yield AttackInfo(
         name="model-inversion",
         summary="A decoder trained on auxiliary patients turns the activations at the cut back into images.",
         params=ModelInversionParams,
         target="leakaudit_inversion.attack:ModelInversion",
         api_version="1.0",
+        references=(_HE,),
+        family="reconstruction",
+        evidence=("images",),
+        channels=("activation",),
+        taxonomy=_TAXONOMY,
+    )
+    yield AttackInfo(
+        name="likelihood-inversion",
+        summary="Searches for the image whose activations under the known weights explain best what was sent.",
+        params=LikelihoodInversionParams,
+        target="leakaudit_inversion.likelihood:LikelihoodInversion",
+        api_version="1.0",
         references=(
-            "He, Zhang and Lee: Model inversion attacks against collaborative inference, ACSAC 2019, doi:10.1145/3359789.3359824",
+            _HE,
+            "Mahendran and Vedaldi: Understanding deep image representations by inverting them, CVPR 2015, arXiv 1412.0035",
         ),
         family="reconstruction",
         evidence=("images",),
         channels=("activation",),
-        taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
+        taxonomy=_TAXONOMY,
+    )
+    yield AttackInfo(
+        name="unsplit",
+        summary="Searches for images and a clone of the client at once, knowing nothing but the architecture.",
+        params=UnsplitParams,
+        target="leakaudit_inversion.unsplit:Unsplit",
+        api_version="1.0",
+        references=(
+            "Erdogan, Kupcu and Cicek: UnSplit: data-oblivious model inversion, model stealing, and label inference attacks "
+            "against split learning, WPES 2022, arXiv 2108.09033",
+        ),
+        family="reconstruction",
+        evidence=("images",),
+        channels=("activation",),
+        taxonomy=_TAXONOMY,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor
 
 from leakaudit.cohorts import Cohort
-from leakaudit.wire import Replica
+from leakaudit_inversion.pooling import Pooling
+from leakaudit_inversion.span import Span
 
-__all__ = ["Auxiliary", "Source", "held_out_rows"]
+__all__ = ["HOLDINGS", "Auxiliary", "Source", "held_out_rows"]
 
+HOLDINGS = "holdings"
+"""Name under which a colluding client's own images enter a decoder, beside the levels."""
 _CACHE_BYTES = 256 * 2**20
 """Most memory for activations that are kept instead of computed anew at every step."""
 _PROBE = 4
@@ -25,24 +29,36 @@ class Auxiliary:
     Attributes:
         images: (n, modalities, *spatial).
         brain: (n, 1, *spatial), zeros and ones.
+        held: What a colluding client would hold of them, (n, its modalities, *spatial); None without collusion.
     """
 
     images: Tensor
     brain: Tensor
+    held: Tensor | None = None
 
     @staticmethod
-    def of(cohort: Cohort, modalities: tuple[str, ...]) -> Auxiliary:
-        """Return the samples of a cohort with a seat's modalities."""
+    def of(cohort: Cohort, modalities: tuple[str, ...], held: tuple[str, ...] = (), *, noise: bool = False) -> Auxiliary:
+        """Return the samples of a cohort with a seat's modalities.
+
+        Args:
+            cohort: Auxiliary patients.
+            modalities: Those of the attacked seat.
+            held: Those of the colluding seats.
+            noise: The images are noise: who owns no patient knows no brain mask either, and learns from the whole image.
+        """
         own = cohort.channels(modalities)
         images = torch.from_numpy(np.array(own.images, dtype=np.float32))
-        return Auxiliary(images, torch.from_numpy(np.array(own.brain, dtype=np.float32)).unsqueeze(1))
+        brain = torch.from_numpy(np.array(own.brain, dtype=np.float32)).unsqueeze(1)
+        beside = torch.from_numpy(np.array(cohort.channels(held).images, dtype=np.float32)) if held else None
+        return Auxiliary(images, torch.ones_like(brain) if noise else brain, beside)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: Tensor, device: torch.device) -> Auxiliary:
         """Return some samples on `device`."""
-        return Auxiliary(self.images[rows].to(device), self.brain[rows].to(device))
+        held = None if self.held is None else self.held[rows].to(device)
+        return Auxiliary(self.images[rows].to(device), self.brain[rows].to(device), held)
 
 
 def held_out_rows(cohort: Cohort, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -56,47 +72,69 @@ def held_out_rows(cohort: Cohort, share: float, generator: torch.Generator) -> t
 
 
 class Source:
-    """Gives what a client's replica sends for auxiliary samples.
+    """Gives what would be observed of auxiliary samples: one send per round that is observed, merged into one input.
 
     A randomized defense is met with fresh randomness at every step, so that a decoder learns to see through it rather than
     one realization of it. Where two sends of the same images are identical, and no defense is declared randomized, each
     sample is sent once and kept.
 
     Args:
-        replica: The client's replica.
+        spans: The client during each observed round, the last first.
         samples: Auxiliary samples.
         randomized: Whether a defense of this client is declared randomized.
         device: Where to compute.
+        generator: Draws when in its round a sample is sent.
     """
 
-    def __init__(self, replica: Replica, samples: Auxiliary, *, randomized: bool, device: torch.device) -> None:
-        self.replica, self.samples, self.device = replica, samples, device
+    def __init__(
+        self, spans: Sequence[Span], samples: Auxiliary, *, randomized: bool, device: torch.device, generator: torch.Generator
+    ) -> None:
+        self.spans, self.samples, self.device = tuple(spans), samples, device
+        self._generator = generator
+        self.pooling = Pooling()
         self._kept: dict[str, Tensor] = {}
         self._have = torch.zeros(len(samples), dtype=torch.bool)
-        self._keep = not randomized and self._repeatable()
+        self._keep = self._probe() and not randomized
 
-    def _repeatable(self) -> bool:
+    def _probe(self) -> bool:
+        """Find out how observations are to be merged, and return whether a sample's can be kept."""
         rows = torch.arange(min(_PROBE, len(self.samples)))
-        first, second = self.send(rows), self.send(rows)
+        first, second = (self._sent(self.spans[0], rows) for _ in range(2))
+        self.pooling = Pooling.of(first, second)
         size = sum(t[0].numel() * t.element_size() for t in first.values()) * len(self.samples)
         # Two samples alone must give what they give in company, or keeping them one by one would be wrong.
-        alone = self.send(rows[:1])
+        alone = self._sent(self.spans[0], rows[:1])
         apart = all(torch.allclose(alone[k], first[k][:1], atol=1e-4) for k in first)
         return apart and size <= _CACHE_BYTES and all(torch.equal(first[k], second[k]) for k in first)
 
-    def send(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return what the replica sends for some samples, now."""
+    def _sent(self, span: Span, rows: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            sent = self.replica.send(x=self.samples.images[rows].to(self.device))
-        return {name: t.float() for name, t in sent.items()}
+            return span.send(self.samples.images[rows].to(self.device))
 
-    def batch(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return what the replica sends for some samples, kept where that is the same every time."""
+    def _observed(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the merged observations of some samples, sent at one random place of each round."""
+        g = self._generator
+        for span in self.spans:
+            if span.moves:
+                span.go(float(torch.rand((), generator=g, device=g.device)))
+        return self.pooling.merge([self._sent(span, rows) for span in self.spans])
+
+    def send(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return what would be observed of some samples, drawn anew; with a colluding client, what it holds of them too."""
+        return self._beside(self._observed(rows), rows)
+
+    def batch(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """Return what would be observed of some samples, kept where that is the same every time."""
         if not self._keep:
             return self.send(rows)
         new = rows[~self._have[rows]]
         if len(new):
-            for name, t in self.send(new).items():
+            for name, t in self._observed(new).items():
                 self._kept.setdefault(name, t.new_zeros(len(self.samples), *t.shape[1:]))[new] = t
             self._have[new] = True
-        return {name: t[rows] for name, t in self._kept.items()}
+        return self._beside({name: t[rows] for name, t in self._kept.items()}, rows)
+
+    def _beside(self, merged: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        if self.samples.held is not None:
+            merged[HOLDINGS] = self.samples.held[rows].to(self.device)
+        return merged
