@@ -19,6 +19,15 @@ QUICK: dict[str, dict[str, Any]] = {
     "dp-sgd": {"noise_multiplier": 1.0},
     "phantom": {"patients": 6, "size": 32},
 }
+UNTRIED = {
+    # An active attack changes the training, so there is no passivity to check.
+    "feature-space-hijack": {"passive"},
+    # It needs masks that are sent, which no built-in protocol does by default; its own tests train it there.
+    "splitguard": {
+        "trains", "deterministic", "own-randomness", "stochastic", "replica", "claim", "empty-batches",
+    },
+}  # fmt: skip
+"""Checks that have no meaning for a plugin, beyond those that any may leave out."""
 PLUGINS = [p for p in get_manager().plugins() if not p.third_party]
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 
@@ -86,4 +95,4 @@ def test_first_party_plugins_keep_the_contract(plugin: Plugin, tmp_path: Path) -
     example = _cases(tmp_path, name) if reads_files else QUICK.get(name)
     results = check(plugin.info.kind, plugin.qualified, examples=[example] if example else [])
     assert {r.status for r in results} <= {"passed", "not-tried"}
-    assert {r.name for r in results if r.status == "not-tried"} <= {"taxonomy", "guarantee"}
+    assert {r.name for r in results if r.status == "not-tried"} <= {"taxonomy", "guarantee"} | UNTRIED.get(name, set())
