@@ -138,8 +138,9 @@ class ProtocolFacts:
         """Return the seats that have one of `roles`."""
         return tuple(seat for seat in self.seats if seat.role in roles)
 
-    def sees(self, roles: tuple[str, ...]) -> tuple[Channel, ...]:
-        """Return the channels that the holders of `roles` send or receive."""
+    def sees(self, plays: tuple[str, ...]) -> tuple[Channel, ...]:
+        """Return the channels that an adversary's seats, each named by its role or its id, send or receive."""
+        roles = {*plays, *(seat.role for seat in self.seats if seat.id in plays)}
         return tuple(dict.fromkeys(f.channel for f in self.flows if f.sender in roles or f.receiver in roles))
 
     def played(self, plays: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,22 @@ import torch
 import torch.nn.functional as F
 from leakaudit_hijacking.adversarial import conditioned, deceive, discriminate
 from leakaudit_hijacking.hijack_params import FeatureSpaceHijackParams
-from leakaudit_hijacking.hijacker import Hijacker
 from leakaudit_hijacking.networks import Critic, Pilot, decoder_for
-from leakaudit_hijacking.rider import Rider
 from leakaudit_hijacking.sdar_params import SdarParams
 from leakaudit_hijacking.wgan import client_loss, critic_loss, gradient_penalty
 from torch import Tensor, nn
 
 from leakaudit.cohorts import Cohort, Origin, Sample, regions
-from leakaudit.defenses import Chain
+from leakaudit.engine.places import adversary_seat, honest_place, played_place
 from leakaudit.facts import CohortFacts
 from leakaudit.models import SegmentationNet, load_task
+from leakaudit.plugins import AttackParams
+from leakaudit.plugins.targets import target_of
 from leakaudit.protocols import Holdings, Sampling, Schedule
 from leakaudit.protocols.params import SplitParams
 from leakaudit.protocols.split import Split
-from leakaudit.wire import Party, Replica, Seat, Secret, Wire
+from leakaudit.threats import Requires
+from leakaudit.wire import Party, Seat, Secret, Wire
 
 SIDE, ROWS, BATCH = 64, 96, 8
 LEVELS = {"level0": (8, SIDE, SIDE), "level1": (16, SIDE // 2, SIDE // 2)}
@@ -67,21 +69,27 @@ def audited(attack: str) -> Callable[[], None]:
     task, secret = load_task(protocol.task()), Secret.from_seed(1)
     tokens = tuple(f"{i:04d}" for i in range(ROWS))
 
-    def replica(seat_id: str, round_: int) -> Replica:
-        facts = protocol.facts.seat(seat_id)
-        return protocol.replica(facts, task, None, Chain([], Seat(facts, secret)))
-
+    params: AttackParams = FSHA if attack == "fsha" else SDAR
+    asked = params.requires(protocol.facts)
+    assert isinstance(asked, Requires)
+    attacker = {
+        "target": "leakaudit_hijacking.hijacking:FeatureSpaceHijack" if attack == "fsha" else "leakaudit_hijacking.sdar:Sdar",
+        "params_target": target_of(type(params)), "params": params.key(), "threat": asdict(asked.threat),
+    }  # fmt: skip
     parties: dict[str, Party] = {}
     for facts in protocol.facts.seats:
         seat = Seat(facts, secret.branch(facts.id), shared=secret.branch("shared"))
         holds = Holdings(
             tokens=tokens, units=torch.arange(ROWS), images=X if facts.modalities else None, regions=Y if facts.labels else None
         )
-        party = protocol.party(seat, task, Chain([], seat), holds)
+        place = honest_place(protocol, task, seat, [], holds)
         if facts.role == "server":
-            mine = Seat(facts, secret.branch("adversary"), auxiliary=OWNED, replicas=replica)
-            party = Hijacker(party, mine, FSHA) if attack == "fsha" else Rider(party, mine, SDAR)
-        parties[facts.id] = party
+            mine = adversary_seat(
+                protocol, task, facts, attacker, [], secret=secret.branch("adversary"), lent=secret.branch("lent"),
+                device=torch.device("cpu"), precision="float32", auxiliary=OWNED,
+            )  # fmt: skip
+            place = played_place(place, attacker, mine, secret.branch("wire", facts.id))
+        parties[facts.id] = place.party
     wire = Wire(parties, secret)
 
     def work() -> None:

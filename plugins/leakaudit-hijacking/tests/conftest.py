@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from leakaudit_hijacking.plugin import leakaudit_attacks
 from leakaudit.attacks import Evidence, Images, View
 from leakaudit.cohorts import Cohort, Origin, Sample, Split
 from leakaudit.engine.adversary import Sources, adversary_secret, owned_cohort
-from leakaudit.engine.places import build, played_place, replicas_for
+from leakaudit.engine.places import adversary_seat, build, played_place
 from leakaudit.engine.training import Trained, Training
 from leakaudit.engine.views import ViewWriter
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.plugins import AttackParams
+from leakaudit.plugins.targets import import_target
 from leakaudit.protocols.params import SplitParams
 from leakaudit.threats import Requires
 from leakaudit.wire import Party, Seat, Secret, write_tensors
@@ -67,12 +68,14 @@ class World:
         members: How many patients are members.
         protocol: Parameters of the split.
         seed: Seed of the training.
+        defenses: Specs of the defenses in place.
     """
 
     cohort: Cohort
     members: int
     protocol: Mapping[str, Any]
     seed: int = 0
+    defenses: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         every = self.cohort.patients
@@ -89,8 +92,8 @@ class World:
                 "target": "leakaudit.protocols.split:Split", "params_target": "leakaudit.protocols.params:SplitParams",
                 "params": params.key(),
             },
-            "cohort_facts": asdict(self.facts), "defenses": [], "sampling": {"kind": "shuffle"}, "seed": self.seed, "repeat": 0,
-            "device": "cpu", "precision": "float32", "task": None,
+            "cohort_facts": asdict(self.facts), "defenses": list(self.defenses),
+            "sampling": {"kind": "shuffle"}, "seed": self.seed, "repeat": 0, "device": "cpu", "precision": "float32", "task": None,
         }  # fmt: skip
         self.protocol_facts = params.facts(self.facts)
 
@@ -116,14 +119,16 @@ class World:
         seen: list[Party] = []
 
         def place(facts: SeatFacts) -> Any:
-            lent = replicas_for(training.protocol, training.task, attacker, [], secret.branch("lent"), training.device)
-            seat = Seat(facts, secret.branch("play"), auxiliary=owned, replicas=lent)
-            if play is None:
+            seat = adversary_seat(
+                training.protocol, training.task, facts, attacker, self.defenses, secret=secret.branch("play"),
+                lent=secret.branch("lent"), device=training.device, precision="float32", auxiliary=owned,
+            )  # fmt: skip
+            with pytest.MonkeyPatch.context() as patch:
+                if play is not None:
+                    patch.setattr(
+                        import_target(info.target), "play", lambda attack, honest: play(honest, attack.seat, attack.params)
+                    )
                 made = played_place(training.place(facts), attacker, seat, training.secret.branch("wire", facts.id))
-            else:
-                place = training.place(facts)
-                party = play(place.party, seat, chosen)
-                made = replace(place, party=party, own=party.state)
             seen.append(made.party)
             return made
 
@@ -133,7 +138,8 @@ class World:
             write_tensors(folder / "train" / f"state-{seat_id}.safetensors", state)
         if trained.own:
             write_tensors(folder / "record" / "own.safetensors", trained.own)
-        sources = Sources(train=folder / "train", record=folder / "record")
+        stopped = None if trained.alarm is None else trained.alarm["batches"]
+        sources = Sources(train=folder / "train", record=folder / "record", stopped=stopped)
         truth = ViewWriter(training, asked.threat, sources, secret).write(folder / "view")
         attack = build(attacker, Seat(SeatFacts(id="server", role="server"), Secret.from_seed(1)))
         return Attacked(trained, View(folder / "view"), attack, seen[0], training.members, truth.rows)
@@ -178,8 +184,8 @@ SMALL: dict[str, Any] = {"rounds": 2, "network": {"channels": [4, 8]}, "training
 def small() -> Callable[..., World]:
     """Two clients of one modality each and six members, two rounds."""
 
-    def make(modalities: Sequence[str] = ("t1", "t2"), **protocol: Any) -> World:
-        return World(texture(12, modalities), 6, {**SMALL, **protocol})
+    def make(modalities: Sequence[str] = ("t1", "t2"), defenses: Sequence[Mapping[str, Any]] = (), **protocol: Any) -> World:
+        return World(texture(12, modalities), 6, {**SMALL, **protocol}, defenses=defenses)
 
     return make
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from leakaudit_hijacking.hijack_params import FeatureSpaceHijackParams
 from leakaudit_hijacking.hijacker import Hijacker, mixed_reply
 from leakaudit_hijacking.setting import attacked_levels, pool_of
 
@@ -115,8 +116,7 @@ def test_the_same_seed_gives_the_same_training_and_evidence(small: Any, tmp_path
 def test_several_modalities_half_precision_and_uneven_batches(small: Any, tmp_path: Path) -> None:
     world = small(modalities=("flair", "t1", "t2"), clients=[["t2"], ["flair", "t1"]], wire="float16")
     world.spec["sampling"] = {"kind": "poisson"}
-    held = {"client-0": ["t2"], "client-1": ["flair", "t1"]}
-    found = world.attacked("feature-space-hijack", tmp_path, modalities=held, draws=2, **TINY).images()
+    found = world.attacked("feature-space-hijack", tmp_path, draws=2, **TINY).images()
     assert found["client-1/level0"].images.shape[1:] == (2, 16, 16)
     assert found["client-0/level0"].modalities == ("t2",)
 
@@ -182,9 +182,35 @@ def test_levels_are_ordered_by_size_whatever_the_order_they_arrive_in() -> None:
 
 
 def test_it_says_what_it_lacks(small: Any) -> None:
-    bare = Seat(SeatFacts(id="server", role="server"), Secret.from_seed(0))
+    bare = Seat(SeatFacts(id="server", role="server"), Secret.from_seed(0), protocol=small().protocol_facts)
     with pytest.raises(UserError, match="owns none"):
-        pool_of(bare, ["client-0"], None, "sdar")
-    owned = Seat(SeatFacts(id="server", role="server"), Secret.from_seed(0), auxiliary=small().cohort)
-    with pytest.raises(UserError, match=r"params\.modalities"):
-        pool_of(owned, ["client-0", "client-1", "client-2"], None, "sdar")
+        pool_of(bare, "sdar")
+
+
+def test_each_client_is_given_the_modalities_that_it_holds(small: Any) -> None:
+    world = small(modalities=("flair", "t1", "t2"), clients=[["t2", "t1"], ["flair"]])
+    seat = Seat(SeatFacts(id="server", role="server"), Secret.from_seed(0), protocol=world.protocol_facts, auxiliary=world.cohort)
+    pool = pool_of(seat, "sdar")
+    images = world.cohort.images
+    np.testing.assert_array_equal(pool.images("client-0", [3, 1]).numpy(), images[[3, 1]][:, [2, 1]])
+    np.testing.assert_array_equal(pool.images("client-1", [0]).numpy(), images[[0]][:, [0]])
+
+
+class Withholding(Party):
+    """An honest server to which client-1 never sends, so that it says nothing."""
+
+    def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
+        return []
+
+
+@pytest.mark.parametrize(("labels", "turn"), [("server", 0), ("u-shaped", 1)])
+def test_a_client_is_answered_in_its_turn_where_another_withholds(small: Any, labels: str, turn: int) -> None:
+    world = small(labels=labels)
+    seat = Seat(SeatFacts(id="server", role="server"), Secret.from_seed(0), protocol=world.protocol_facts, auxiliary=world.cohort)
+    hijacker = Hijacker(Withholding(), seat, FeatureSpaceHijackParams(**TINY))
+    tensors = {"level0": torch.randn(2, 4, 16, 16), "level1": torch.randn(2, 8, 8, 8)}
+    sent = Message(channel="activation", sender="client-0", receiver="server", round=0, step=0, tensors=tensors, samples=("a", "b"))
+    said = [hijacker.reply([sent]), hijacker.reply([])]
+    assert [m.receiver for m in said[turn]] == ["client-0"]
+    assert not said[1 - turn]
+    assert list(hijacker.hijacks) == ["client-0"]

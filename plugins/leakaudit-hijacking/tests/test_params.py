@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from leakaudit_hijacking.hijack_params import FeatureSpaceHijackParams
 from leakaudit_hijacking.sdar_params import PcatParams, SdarParams
-from leakaudit_hijacking.sharing import shared_out
 
 from leakaudit.facts import CohortFacts
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
@@ -87,9 +86,6 @@ def test_the_rider_is_passive_and_sees_masks_only_where_they_cross(labels: Any, 
         ({}, FederatedParams(), "trades activations"),
         ({"clients": ["client-9"]}, SplitParams(), "there are client-0, client-1"),
         ({"levels": ["level7"]}, SplitParams(), "what crosses is level0, level1"),
-        ({}, SplitParams(clients=[["t1ce"], ["flair"]]), "client-0: [t1ce], client-1: [flair]"),
-        ({}, SplitParams(clients=[["flair", "t1", "t1ce"], ["t2"]]), "params.modalities"),
-        ({"modalities": {"client-0": ["flair"], "client-1": ["t2"]}}, SplitParams(clients=[["t1ce"], ["flair"]]), "modalities"),
     ],
 )
 def test_where_it_has_no_meaning_it_says_why(params: Any, given: Any, protocol: Any, words: str) -> None:
@@ -99,10 +95,20 @@ def test_where_it_has_no_meaning_it_says_why(params: Any, given: Any, protocol: 
 
 
 @pytest.mark.parametrize("params", ALL)
-def test_modalities_can_be_stated_where_they_are_not_shared_out_evenly(params: Any) -> None:
-    facts = SplitParams(clients=[["t1ce"], ["flair", "t1"]]).facts(COHORT)
-    stated = {"client-0": ["t1ce"], "client-1": ["flair", "t1"]}
-    assert isinstance(params(modalities=stated).requires(facts), Requires)
+@pytest.mark.parametrize("clients", [[["t1ce"], ["flair", "t1"]], [["flair", "t1", "t1ce"], ["t2"]], [["t2"], ["flair"]]])
+def test_it_applies_however_the_clients_share_the_modalities(params: Any, clients: Any) -> None:
+    assert isinstance(params().requires(SplitParams(clients=clients).facts(COHORT)), Requires)
+
+
+@pytest.mark.parametrize(
+    ("labels", "condition", "resolved"),
+    [
+        ("server", "auto", "predictions"), ("sent", "auto", "labels"), ("u-shaped", "auto", "none"),
+        ("sent", "predictions", "predictions"),
+    ],
+)  # fmt: skip
+def test_auto_is_the_best_condition_that_the_protocol_offers(labels: Any, condition: Any, resolved: str) -> None:
+    assert SdarParams(condition=condition).resolved(SplitParams(labels=labels).facts(COHORT)) == resolved
 
 
 @pytest.mark.parametrize(
@@ -113,12 +119,6 @@ def test_a_condition_that_cannot_be_had_is_named(given: Any, labels: Any, words:
     answer = SdarParams(**given).requires(SplitParams(labels=labels).facts(COHORT))
     assert isinstance(answer, NotApplicable)
     assert words in answer.reason
-
-
-def test_modalities_are_shared_out_in_order_or_not_at_all() -> None:
-    assert shared_out(("a", "b", "c", "d"), ("x", "y")) == {"x": ("a", "b"), "y": ("c", "d")}
-    assert shared_out(("a", "b", "c"), ("x", "y")) is None
-    assert shared_out(("a",), ()) is None
 
 
 def test_the_descriptors_are_listed_without_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from leakaudit_hijacking.rider import Rider
 
 from leakaudit.attacks import Masks
 from leakaudit.wire import Party, Seat
 
 TINY: dict[str, Any] = {"preset": "quick", "decoder_width": 4, "discriminator_width": 4, "discriminator_blocks": 0}
+
+
+class Listening(Rider):
+    """A rider that tells the logits, masks and losses of its simulators."""
+
+    def __init__(self, honest: Party, seat: Seat, params: Any, hear: Callable[..., None]) -> None:
+        super().__init__(honest, seat, params)
+        self._hear = hear
+
+    def _prepared(self, private: Any) -> Any:
+        made = super()._prepared(private)
+        loss = made.loss
+
+        def heard(logits: Any, y: Any) -> Any:
+            found = loss(logits, y)
+            self._hear(logits, y, found)
+            return found
+
+        made.loss = heard
+        return made
 
 
 @pytest.mark.parametrize("labels", ["server", "sent", "u-shaped"])
@@ -93,16 +115,8 @@ def test_simulators_learn_the_task_through_the_servers_current_network(small: An
     losses: dict[float, list[float]] = {1e-2: [], 1e-12: []}
 
     def play(honest: Party, seat: Seat, chosen: Any) -> Party:
-        rider = Rider(honest, seat, chosen)
-        loss, heard = rider._task.loss, losses[chosen.simulator_rate]
-
-        def spy(logits: Any, y: Any) -> Any:
-            found = loss(logits, y)
-            heard.append(float(found.detach().mean()))
-            return found
-
-        rider._task.loss = spy  # type: ignore[method-assign]
-        return rider
+        heard = losses[chosen.simulator_rate]
+        return Listening(honest, seat, chosen, lambda logits, y, loss: heard.append(float(loss.detach().mean())))
 
     for rate in losses:
         found = world.attacked("pcat", tmp_path / str(rate), play=play, **{**TINY, "simulator_rate": rate})
@@ -111,6 +125,31 @@ def test_simulators_learn_the_task_through_the_servers_current_network(small: An
         assert all(torch.equal(copied[k], final[k]) for k in final)
     trained, untrained = (np.mean(heard[-12:]) for heard in losses.values())
     assert trained < 0.95 * untrained
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_simulators_loss_is_the_tasks_own(small: Any, tmp_path: Path, weight: float) -> None:
+    pairs: list[tuple[Any, Any]] = []
+
+    def hear(logits: Any, y: Any, loss: Any) -> None:
+        p = logits.detach().sigmoid()
+        cross = F.binary_cross_entropy(p, y, reduction="none").flatten(1).mean(dim=1)
+        p, t = p.flatten(2), y.flatten(2)
+        dice = 1 - (2 * (p * t).sum(-1) + 1) / (p.square().sum(-1) + t.sum(-1) + 1)
+        pairs.append((loss.detach(), dice.mean(dim=1) if weight else cross))
+
+    world = small(training={"batch_size": 4, "dice_weight": weight})
+    world.attacked("pcat", tmp_path, play=lambda *given: Listening(*given, hear), **TINY)
+    assert pairs
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_uneven_modalities_in_an_order_of_their_own(small: Any, tmp_path: Path) -> None:
+    world = small(modalities=("flair", "t1", "t2"), clients=[["t2", "flair"], ["t1"]])
+    found = world.attacked("sdar", tmp_path, **TINY)
+    assert {e.seat: e.modalities for e in found.images().values()} == {"client-0": ("t2", "flair"), "client-1": ("t1",)}
+    assert [e.images.shape[1] for e in found.images().values()] == [2, 2, 1, 1]
 
 
 def test_masks_are_exchanged_among_auxiliary_patients_at_the_rate_that_is_asked_for(small: Any, tmp_path: Path) -> None:

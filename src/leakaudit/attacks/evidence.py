@@ -48,6 +48,7 @@ class _About:
         about: Token of the target of each row.
         seat: Seat whose data it is about, where there is one.
         level: Level it was taken from, where there is one.
+        round: Round whose messages it was taken from; None for the last ones, or where several rounds count together.
     """
 
     name: str
@@ -55,6 +56,7 @@ class _About:
     about: tuple[str, ...]
     seat: str | None = None
     level: str | None = None
+    round: int | None = None
 
     def __post_init__(self) -> None:
         array = self.array

@@ -184,7 +184,7 @@ class View:
         protocol = self._protocol
         entry = self._data["replicas"][seat]
         secret = Secret(bytes.fromhex(self._data["secret"])).branch("replica", seat, str(len(self.replicas_given)))
-        guard_seat = Seat(facts, secret, device=self.device)
+        guard_seat = Seat(facts, secret, device=self.device, protocol=self.facts, task=self.task)
         guard = Chain([_defense(d, guard_seat) for d in entry["defenses"]], guard_seat)
         if entry["defense_state"]:
             guard.load_public_state(read_tensors(self._folder / entry["defense_state"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,13 @@ from leakaudit.plugins.params import DefenseParams
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Seat
 
-__all__ = ["Ask", "Chain", "Defense", "Local", "Stepper"]
+__all__ = ["Ask", "Chain", "Defense", "Local", "Sends", "Stepper"]
 
 P = TypeVar("P", bound=DefenseParams)
 Ask = Callable[[Message], Sequence[Message]]
 """Lets an aggregating defense ask another party on the control channel."""
+Sends = Callable[[Tensor], Tensors]
+"""Gives what would be sent for images, by name, differentiably."""
 
 
 class Stepper(Protocol):
@@ -115,6 +117,22 @@ class Defense(Generic[P]):
         """Return the formal claim for what this seat released, from the ledger, after training; None for no claim."""
         return None
 
+    def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
+        """Return how much one message tells about each image: its diagonal Fisher information leakage, after training.
+
+        Maeng et al., NeurIPS 2023: with I the Fisher information of the message about the image, dFIL is the mean of I's
+        diagonal, and an unbiased attacker with one message has a mean squared error of at least 1 / dFIL.
+
+        Args:
+            sends: What the seat would send without this defense and those after it.
+            x: Images (n, ...).
+            inside: Whether a voxel counts, of the same shape.
+
+        Returns:
+            Shape (n,), mean over the voxels that count, 1 / (unit of the images)^2; None where it has no closed form.
+        """
+        return None
+
     def public_state(self) -> Tensors:
         """Return what the defense learned that a replica needs; handed out if the threat model grants defense-state."""
         return {}
@@ -191,6 +209,16 @@ class Chain(Defense[DefenseParams]):
         claims = [claim for part in self.parts if (claim := part.guarantee()) is not None]
         return min(claims, key=lambda claim: claim.epsilon) if claims else None
 
+    def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
+        """Return the least that any part allows: what acts on a message afterwards cannot add information."""
+        found: list[Tensor] = []
+        for part in self.parts:
+            own = part.information(sends, x, inside)
+            if own is not None:
+                found.append(own)
+            sends = _through(part, sends)
+        return torch.stack(found).amin(dim=0) if found else None
+
     def public_state(self) -> Tensors:
         """Return the parts' states under `"<index>."` prefixes."""
         return {f"{i}.{k}": t for i, part in enumerate(self.parts) for k, t in part.public_state().items()}
@@ -200,3 +228,23 @@ class Chain(Defense[DefenseParams]):
         for i, part in enumerate(self.parts):
             prefix = f"{i}."
             part.load_public_state({k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)})
+
+
+def _through(part: Defense[Any], sends: Sends) -> Sends:
+    """Return what is sent once `part` has acted on it.
+
+    Raises:
+        ValueError: It withholds the message.
+    """
+
+    def after(x: Tensor) -> Tensors:
+        samples = tuple(str(i) for i in range(len(x)))
+        message = Message(
+            channel="activation", sender=part.seat.id, receiver="server", round=-1, step=-1, tensors=sends(x), samples=samples
+        )
+        sent = part.outgoing(message)
+        if sent is None:
+            raise ValueError(f"the defense of {part.seat.id!r} withholds its activations")
+        return sent.tensors
+
+    return after

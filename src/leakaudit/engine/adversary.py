@@ -27,12 +27,14 @@ class Sources:
         record: Entry folder of the recording, or None if the attack taps nothing.
         candidates: Candidate patients if the threat model grants them (members and others mixed), or None.
         outputs: Logits of the deployed model on the candidates' samples, or None.
+        stopped: After how many batches an alarm stopped the training; None where it ran to its end.
     """
 
     train: Path
     record: Path | None = None
     candidates: Cohort | None = None
     outputs: NDArray[np.float32] | None = None
+    stopped: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,13 @@ class Truth:
         rows: Row among the members behind each token of kind `"sample"`.
         candidates: Patient key behind each token of kind `"candidate"`.
         messages: Sender behind each token of kind `"message"`.
+        missing: Attacked patients whose messages never crossed, because an alarm stopped the training before.
     """
 
     rows: dict[str, int]
     candidates: dict[str, str]
     messages: dict[str, str]
+    missing: tuple[str, ...] = ()
 
 
 def adversary_secret(spec: Mapping[str, Any], salt: str) -> Secret:

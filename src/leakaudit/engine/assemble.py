@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from leakaudit import __version__
 from leakaudit.engine.assemble_coverage import CoverageWriter
+from leakaudit.engine.assemble_detections import DetectionWriter
 from leakaudit.engine.assemble_pairings import PairingWriter
 from leakaudit.engine.comparisons import Comparisons
 from leakaudit.engine.jobs import Outcome
@@ -72,7 +73,8 @@ def assemble(
         policy=_policy(policy), limitations=writer.limitations(data), not_attacked=writer.covered.not_attacked(),
         baselines=[writer.baseline(b) for b in plan.baselines], pairings=[writer.pairings.pairing(j) for j in results.judged],
         comparisons=writer.compared.comparisons(), equal_utility=writer.compared.equal_utility(),
-        coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.alarms(), cells=writer.cells(),
+        coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.watched.alarms(),
+        detections=writer.watched.detections(), cells=writer.cells(),
         errors=writer.errors(), contains_patient_images=patient_images,
     )  # fmt: skip
     return with_sentences(report)
@@ -82,6 +84,25 @@ def _policy(policy: Policy) -> m.Policy:
     limits = [m.Threshold(name=n, value=t.value, owner=t.owner, reason=t.reason) for n, t in policy.thresholds().items()]
     required = {channel: list(families) for channel, families in policy.required.items()}
     return m.Policy(thresholds=limits, required=required, candidates=list(policy.candidates), require=policy.require)
+
+
+def _information(trainings: Sequence[Mapping[str, Any]]) -> list[m.Information]:
+    """Return dFIL of every seat that has one in all trainings, averaged over images and trainings."""
+    seats = [
+        seat for seat in (trainings[0]["information"] if trainings else {}) if all(seat in t["information"] for t in trainings)
+    ]
+    found = []
+    for seat in seats:
+        values = [v for t in trainings for v in t["information"][seat]]
+        found.append(
+            m.Information(
+                seat=seat, dfil=Measured(value=sum(values) / len(values)),
+                mse=Measured(value=sum(1 / v for v in values) / len(values)) if min(values) > 0
+                else Measured(value=None, reason="nothing that the message carries depends on some of the images"),
+                images=len(trainings[0]["information"][seat]),
+            )
+        )  # fmt: skip
+    return found
 
 
 def _installed(package: str) -> str | None:
@@ -98,6 +119,7 @@ class _Writer:
         self.covered = CoverageWriter(plan, results, policy, self.pairings.info)
         self.compared = Comparisons(plan, results, policy)
         self.synthetic, self.known = self.pairings.synthetic, self.pairings.known
+        self.watched = DetectionWriter(plan, results, self.known)
 
     # Facts ------------------------------------------------------------------------------------------------------------
 
@@ -169,14 +191,6 @@ class _Writer:
             for (p, d, c, s, r), (n, size) in rows.items()
         ]
 
-    def alarms(self) -> list[m.Alarm]:
-        return [
-            m.Alarm(protocol=p, defense=d, text=sanitize(f"{t['alarm']['detector']}: {t['alarm']['reason']}", known=self.known))
-            for (p, d), trainings in self.results.trainings.items()
-            for t in trainings
-            if t["alarm"]
-        ]
-
     def cells(self) -> m.CellCounts:
         ends = self.outcomes.values()
         return m.CellCounts(
@@ -204,7 +218,7 @@ class _Writer:
             by_kind=self.compared.by_kind(b), not_dominated=self.compared.not_dominated(b),
             guarantee=self.pairings.guarantee(trainings),
             traffic_bytes=sum(t[4] for t in trainings[0]["traffic"]) if trainings else None,
-            seconds=sum(seconds) if seconds else None,
+            seconds=sum(seconds) if seconds else None, information=_information(trainings),
         )  # fmt: skip
 
     def _utility(self, u: UtilityResult, b: Baseline) -> m.Utility:

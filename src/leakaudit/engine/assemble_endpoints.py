@@ -42,7 +42,7 @@ class EndpointWriter:
         merged = judged.merged[e.name]
         limit = limit_of(e, self._policy)
         return mp.Endpoint(
-            name=e.name, kind=merged.kind, channel=e.channel, seat=merged.seat, level=merged.level,
+            name=e.name, kind=merged.kind, channel=e.channel, seat=merged.seat, level=merged.level, round=merged.round,
             status=_status(judged, e, limit), limit=limit, leakage=self._leakage(merged, e),
             controls=self.controls(e, defended=judged.pairing.defense != NONE), blind=_blind(e), confounded=e.confounded,
             raw={k: _raw(r) for k, r in merged.raw.items()},

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leakaudit.attacks.evidence import EvidenceError
-from leakaudit.cohorts.cohort import Cohort
+from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
 from leakaudit.engine.evidence_matrix import Exchange
 from leakaudit.engine.raw import Raw
 from leakaudit.scoring.chance import choose
 from leakaudit.scoring.checks import Floats, average_by_patient
 
-__all__ = ["Endpoint", "Ground", "choose_chance", "endpoint_of", "patient_mean", "positions", "rows_of"]
+__all__ = ["Endpoint", "Ground", "choose_chance", "endpoint_of", "patient_mean", "positions", "rows_of", "without_leak"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +110,26 @@ def rows_of(about: Sequence[str], truth: Mapping[str, int], name: str) -> list[i
     if unknown:
         raise EvidenceError(f"evidence {name!r} is about {len(unknown)} targets that were never in the view")
     return [truth[t] for t in about]
+
+
+def without_leak(endpoint: Mapping[str, Any], patients: Sequence[str], truth: Cohort) -> dict[str, Any]:
+    """Return an endpoint (as JSON) with further patients of whom nothing crossed: they score as chance does.
+
+    Their evidence cannot be exchanged with that of others, since there is none.
+
+    Args:
+        endpoint: An endpoint; one of membership is about candidates, who cross no wire, and stays as it is.
+        patients: Patient keys.
+        truth: Their samples: a patient without the region has no part in an endpoint of its mask.
+    """
+    region = endpoint["name"].removeprefix("mask-")
+    if region in REGIONS:
+        column = list(REGIONS).index(region)
+        patients = [p for p in patients if regions(truth.of_patients([p]).labels)[:, column].any()]
+    if not patients or endpoint["name"] == "membership":
+        return dict(endpoint)
+    count = len(endpoint["score"])
+    usual = {k: sum(endpoint[k]) / count for k in ("chance", "anchor")}
+    more = {"score": usual["chance"], **usual}
+    padded = {k: [*endpoint[k], *[v] * len(patients)] for k, v in more.items()}
+    return {**endpoint, **padded, "patients": [*endpoint["patients"], *patients], "exchange": None}

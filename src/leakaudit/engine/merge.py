@@ -52,6 +52,7 @@ class Merged:
         channel: Channel it was taken from.
         seat: Seat it is about.
         level: Level it was taken from.
+        round: Round it was taken from; None for the last.
         patients: Patient keys, sorted; membership: all candidates.
         gain: S - C, (repeats, patients); membership: empty.
         room: A - C of the same shape.
@@ -69,6 +70,7 @@ class Merged:
     channel: Any
     seat: str | None
     level: str | None
+    round: int | None = None
     patients: tuple[str, ...]
     gain: Floats
     room: Floats
@@ -181,7 +183,7 @@ def _merged(name: str, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]
     evidence, first = rows[0]
     endpoints = [endpoint for _, endpoint in rows]
     base = {"name": name, "endpoint": first["name"], "channel": evidence["channel"], "seed": seed}
-    base |= {"seat": evidence["seat"], "level": evidence["level"]}
+    base |= {"seat": evidence["seat"], "level": evidence["level"], "round": evidence.get("round")}
     if first["name"] == "membership":
         tables, empty = MembershipTables.of(endpoints), np.empty((len(rows), 0))
         return Merged(

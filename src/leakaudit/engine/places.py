@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from leakaudit.attacks.base import Attack
+from leakaudit.cohorts.cohort import Cohort
 from leakaudit.defenses.base import Chain
 from leakaudit.defenses.guarantee import Guarantee
+from leakaudit.facts import SeatFacts
 from leakaudit.models.task import Task, Tensors
 from leakaudit.plugins.targets import import_target
 from leakaudit.protocols.base import Guard, Holdings, Protocol
@@ -19,7 +21,7 @@ from leakaudit.wire.replica import Replica
 from leakaudit.wire.seats import Seat, Secret
 from leakaudit.wire.wire import Party
 
-__all__ = ["Place", "build", "guard_of", "honest_place", "played_place", "replicas_for"]
+__all__ = ["Place", "adversary_seat", "build", "guard_of", "honest_place", "played_place"]
 
 
 def build(spec: Mapping[str, Any], *args: Any) -> Any:
@@ -103,7 +105,8 @@ class _Apart(Party):
             if self._cuda:
                 torch.cuda.set_rng_state(self._stream[1], self._device)
             try:
-                return self._honest.reply(inbox)
+                # A copy: an honest party makes leaves of what it is sent, and a rider's backward pass must not reach them.
+                return self._honest.reply([m.carrying({k: t.detach().clone() for k, t in m.tensors.items()}) for m in inbox])
             finally:
                 self._stream = self._now()
 
@@ -121,7 +124,32 @@ class _Apart(Party):
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self._device)] if self._cuda else [])]
 
 
-def replicas_for(
+def adversary_seat(
+    protocol: Protocol[Any], task: Task, facts: SeatFacts, attacker: Mapping[str, Any], defenses: Sequence[Mapping[str, Any]], *,
+    secret: Secret, lent: Secret, device: torch.device, precision: str, auxiliary: Cohort | None,
+) -> Seat:  # fmt: skip
+    """Return the seat of an adversary in training, with what its threat model grants.
+
+    Args:
+        protocol: The protocol.
+        task: The task.
+        facts: The place that the adversary takes.
+        attacker: Spec of the attack.
+        defenses: Specs of the defenses it may know of.
+        secret: Its randomness.
+        lent: The branch that replicas draw from.
+        device: Where it computes.
+        precision: Arithmetic of forward passes.
+        auxiliary: Patients it owns.
+    """
+    return Seat(
+        facts, secret, device=device, precision=precision, auxiliary=auxiliary, protocol=protocol.facts,
+        task=task if "architecture" in attacker["threat"]["knows"] else None,
+        replicas=_replicas_for(protocol, task, attacker, defenses, lent, device),
+    )  # fmt: skip
+
+
+def _replicas_for(
     protocol: Protocol[Any], task: Task, attacker: Mapping[str, Any], defenses: Sequence[Mapping[str, Any]], secret: Secret,
     device: torch.device,
 ) -> Callable[[str, int], Replica] | None:  # fmt: skip
@@ -140,7 +168,7 @@ def replicas_for(
             raise KeyError(f"there is no snapshot of {seat_id!r} after round {round_}: training is not over")
         branch = secret.branch("training-replica", seat_id, str(len(given)))
         given.append(seat_id)
-        seat = Seat(protocol.facts.seat(seat_id), branch, device=device)
+        seat = Seat(protocol.facts.seat(seat_id), branch, device=device, protocol=protocol.facts, task=task)
         guard = guard_of(defenses if "defense" in knows else [], seat)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(branch.branch("initial weights").seed())

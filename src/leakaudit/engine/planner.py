@@ -125,10 +125,7 @@ class Planner:
         if reason is not None:
             skipped = [Pairing(**names, attack=a.label, reason=reason) for a in attacks]
             return Baseline(**names, facts=facts, reason=reason), skipped
-        links = [
-            plugin_spec(link.plugin, link.params, seats=list(need.seats), stochastic=cast(DefenseInfo, link.plugin.info).stochastic)
-            for link, need in zip(defense.links, needs, strict=True)
-        ]
+        links = [_link(link, need) for link, need in zip(defense.links, needs, strict=True)]
         poisson = [need for need in needs if need.sampling == "poisson"]
         unit = next((need.unit for need in needs if need.unit), None)
         sampling = {"kind": "poisson", "unit": unit or "record"} if poisson else {"kind": "shuffle", "unit": "record"}
@@ -168,6 +165,13 @@ class Planner:
         if strict and facts.normalization == "batch":
             return [], f"batch normalization mixes the patients of a batch, which voids the guarantee of {strict[0]!r}"
         return found, None
+
+
+def _link(link: Choice, need: Needs) -> dict[str, Any]:
+    info = cast(DefenseInfo, link.plugin.info)
+    return plugin_spec(
+        link.plugin, link.params, seats=list(need.seats), stochastic=info.stochastic, detector=info.detector
+    )  # fmt: skip
 
 
 def worker_count(workers: int | str, threads: int) -> int:

@@ -24,7 +24,7 @@ from leakaudit.attacks.view import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort
 from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.child import ChildError, CleanChild
-from leakaudit.engine.places import Place, build, honest_place, played_place, replicas_for
+from leakaudit.engine.places import Place, adversary_seat, build, honest_place, played_place
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import CohortFacts, SeatFacts
@@ -209,11 +209,14 @@ def _placed(request: Mapping[str, Any], folder: Path) -> Place:
     task = load_task(TaskSpec(**request["task"]))
     tensors = {k: t.to(device) for k, t in read_tensors(folder / "holdings.safetensors").items()}
     holds = Holdings(tokens=tuple(request["tokens"]), sampling=Sampling(**request["sampling"]), **tensors)
-    seat = Seat(facts, secrets["seat"], shared=secrets["shared"], device=device, precision=request["precision"])
-    adversary = Seat(
-        facts, secrets["adversary"], device=device, precision=request["precision"],
+    seat = Seat(
+        facts, secrets["seat"], shared=secrets["shared"], device=device, precision=request["precision"],
+        protocol=protocol.facts, task=task,
+    )  # fmt: skip
+    adversary = adversary_seat(
+        protocol, task, facts, attacker, request["defenses"], secret=secrets["adversary"], lent=secrets["replicas"],
+        device=device, precision=request["precision"],
         auxiliary=load_cohort(folder / "auxiliary") if (folder / "auxiliary").exists() else None,
-        replicas=replicas_for(protocol, task, attacker, request["defenses"], secrets["replicas"], device),
     )  # fmt: skip
     return played_place(honest_place(protocol, task, seat, request["defenses"], holds), attacker, adversary, secrets["streams"])
 

@@ -40,6 +40,7 @@ class Judged:
         merged: Its endpoints by name.
         pictures: Originals and reconstructions of synthetic or public data.
         sabotage: Dice under an attack that alters training.
+        altered: `train.json` of each training that the attack's replies altered; empty for any other attack.
         seconds: Seconds of its attack cells.
         peak_mb: Largest memory of its attack cells.
         sandbox: How the attack's process was confined.
@@ -51,6 +52,7 @@ class Judged:
     merged: Mapping[str, Merged]
     pictures: tuple[dict[str, Any], ...] = ()
     sabotage: float | None = None
+    altered: tuple[dict[str, Any], ...] = ()
     seconds: float | None = None
     peak_mb: float | None = None
     sandbox: str = ""
@@ -135,8 +137,10 @@ class _Judge:
         if pairing.reason is not None or isinstance(scores, str):
             error = scores if isinstance(scores, str) else None
             result = PairingResult(**names, undefended=undefended, not_applicable=pairing.reason, error=error)
-            return Judged(pairing=pairing, result=result, verdict=pairing_verdict(result, self.policy), merged={})
+            verdict, altered = pairing_verdict(result, self.policy), _hijacked(self._altered(pairing), pairing)
+            return Judged(pairing=pairing, result=result, verdict=verdict, merged={}, altered=altered)
         attacks = [self.stored.json(key, "attack.json") or {} for key in pairing.attacks]
+        altered = self._altered(pairing)
         result = PairingResult(
             **names, undefended=undefended, adaptive=all(_adaptive(a, pairing) for a in attacks), endpoints=endpoints
         )
@@ -144,17 +148,17 @@ class _Judge:
         return Judged(
             pairing=pairing, result=result, verdict=pairing_verdict(result, self.policy), merged=self.stored.merged(pairing),
             pictures=tuple({**p, "seat": e["seat"], "level": e["level"]} for e in scores[0]["evidence"] for p in e["pictures"]),
-            sabotage=self._sabotage(pairing), sandbox=str(attacks[0].get("sandbox", "")),
+            sabotage=_sabotage(altered), altered=_hijacked(altered, pairing), sandbox=str(attacks[0].get("sandbox", "")),
             seconds=sum(c.seconds for c in cells) if cells and not any(c.cached for c in cells) else None,
             peak_mb=max((c.peak_mb for c in cells), default=0.0) or None,
         )  # fmt: skip
 
-    def _sabotage(self, pairing: Pairing) -> float | None:
+    def _altered(self, pairing: Pairing) -> tuple[dict[str, Any], ...]:
+        """Return the trainings that an attack altered, each once however many seeds attacked it."""
         if pairing.requires is None or not pairing.requires.threat.alters:
-            return None
-        trainings = [self.stored.json(key, "train.json") for key in pairing.trains]
-        means = [m for t in trainings if t is not None and (m := mean_dice(t["utility"]["dice"])["mean"]) is not None]
-        return float(np.mean(means)) if means else None
+            return ()
+        found = [self.stored.json(key, "train.json") for key in dict.fromkeys(pairing.trains)]
+        return tuple(t for t in found if t is not None)
 
     # Baselines ----------------------------------------------------------------------------------------------------
 
@@ -193,6 +197,18 @@ def _attack_info(info: Any) -> AttackInfo:
 
 def _synthetic(plan: Plan) -> bool:
     return bool(getattr(plan.recipe.data.plugin.info, "synthetic", False))
+
+
+def _sabotage(trainings: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean Dice of altered trainings; None where there are none."""
+    means = [m for t in trainings if (m := mean_dice(t["utility"]["dice"])["mean"]) is not None]
+    return float(np.mean(means)) if means else None
+
+
+def _hijacked(trainings: tuple[dict[str, Any], ...], pairing: Pairing) -> tuple[dict[str, Any], ...]:
+    """Return the trainings in which an attack answered in a party's place: what a detector is there to notice."""
+    alters = pairing.requires.threat.alters if pairing.requires is not None else ()
+    return trainings if "replies" in alters else ()
 
 
 def _adaptive(attack: Mapping[str, Any], pairing: Pairing) -> bool:

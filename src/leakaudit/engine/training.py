@@ -16,14 +16,13 @@ from leakaudit.cohorts.cohort import Cohort, Split, regions
 from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.places import Place, build, guard_of, honest_place
 from leakaudit.engine.planting import repeated
-from leakaudit.engine.taps import Taps
+from leakaudit.engine.taps import Tapping
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.models.task import TaskSpec, Tensors, load_task
 from leakaudit.protocols.base import Holdings, Protocol
 from leakaudit.protocols.schedule import Sampling, Schedule
 from leakaudit.threats import Tap
 from leakaudit.wire.messages import Alarm
-from leakaudit.wire.recording import Recorder
 from leakaudit.wire.seats import Seat, Secret
 from leakaudit.wire.wire import Wire
 
@@ -44,7 +43,8 @@ class Trained:
         public: What the defenses of each seat learned.
         guarantees: Claims by seat.
         traffic: (channel, sender, receiver, messages, bytes).
-        alarm: What a detector reported when it stopped the training, or None.
+        alarm: What a detector reported when it stopped the training, where, and how many of how many batches had crossed by
+            then; None where the training ran to its end.
         own: State of the party an attack played.
     """
 
@@ -115,7 +115,7 @@ class Training:
         """Return a seat of an honest party with its own branch of randomness."""
         return Seat(
             facts, self.secret.branch(branch, facts.id), shared=self.secret.branch("shared"), device=self.device,
-            precision=self.spec["precision"],
+            precision=self.spec["precision"], protocol=self.protocol.facts, task=self.task,
         )  # fmt: skip
 
     def holdings(self, facts: SeatFacts) -> Holdings:
@@ -185,10 +185,9 @@ class Training:
         try:
             self.protocol.run(wire, schedule)
         except Alarm as raised:
-            alarm = {"detector": raised.detector, "reason": str(raised), "score": raised.score}
-        finally:
-            for recorder in recorders:
-                recorder.close()
+            alarm = self._alarm(raised, wire, schedule)
+        for recorder in recorders:
+            recorder.close(wire.place if alarm is not None else None)
         claims = {k: claim for k, p in places.items() if (claim := p.claim()) is not None}
         return Trained(
             rounds=rounds, states={k: _copy(p.state()) for k, p in places.items()}, snapshots=snapshots,
@@ -197,9 +196,18 @@ class Training:
             own=_copy(places[played].own()) if played is not None else {},
         )  # fmt: skip
 
-    def _recorder(self, taps: Sequence[Tap], folder: Path, schedule: Schedule) -> Recorder:
+    @staticmethod
+    def _alarm(raised: Alarm, wire: Wire, schedule: Schedule) -> dict[str, Any]:
+        planned = sum(bool(batch) for round_ in range(schedule.rounds) for batch in schedule.batches(round_))
+        return {
+            "detector": raised.detector, "reason": str(raised), "score": raised.score, "seat": wire.asked,
+            "round": None if wire.place is None else wire.place[0], "batches": wire.batches, "planned": planned,
+        }  # fmt: skip
+
+    def _recorder(self, taps: Sequence[Tap], folder: Path, schedule: Schedule) -> Tapping:
         targets = {self.tokens[i] for i in self.attacked()}
-        return Recorder(folder, Taps(taps, targets, schedule.crossings(), schedule.rounds))
+        stoppable = any(d.get("detector") for d in self.spec["defenses"])
+        return Tapping(taps, folder, targets, schedule, stoppable=stoppable)
 
     def predictor(self, states: Mapping[str, Tensors], public: Mapping[str, Tensors]) -> nn.Module:
         """Return the deployed model, with the defenses that act at prediction under fresh randomness."""

@@ -54,6 +54,7 @@ class ViewWriter:
         self.candidates: dict[str, str] = {}
         self.senders: dict[str, str] = {}
         self._sent: set[str] = set()
+        self._missing: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Truth:
         """Write the view and return who is behind its tokens."""
@@ -73,7 +74,7 @@ class ViewWriter:
         if "architecture" not in self.threat.knows:
             data = {k: v for k, v in data.items() if k not in ("protocol", "task")}
         (folder / "view.json").write_text(json.dumps(data))
-        return Truth(rows=self.rows, candidates=self.candidates, messages=self.senders)
+        return Truth(rows=self.rows, candidates=self.candidates, messages=self.senders, missing=self._missing)
 
     # Tokens -------------------------------------------------------------------------------------------------------
 
@@ -90,6 +91,10 @@ class ViewWriter:
         rows = sorted((t, row) for t, row in self.rows.items() if t in self._sent and row in attacked)
         if rows:
             self._all_patients({row for _, row in rows}, attacked)
+        elif self.sources.stopped is not None:
+            raise EvidenceError(
+                f"an alarm stopped the training after {self.sources.stopped} batches, before anything crossed that the attack reads"
+            )
         found = [Target(token=t, position=samples[row].position) for t, row in rows]
         sizes: dict[str, int] = {}
         if self.sources.candidates is not None:
@@ -105,12 +110,16 @@ class ViewWriter:
     def _all_patients(self, seen: set[int], attacked: set[int]) -> None:
         """Check that every attacked patient crossed: a patient is never dropped without a word.
 
+        Those that had not crossed when an alarm stopped the training are noted: nothing of them leaked.
+
         Raises:
             EvidenceError: Some did not, as can happen under Poisson sampling in a short training.
         """
         patients = [self.training.members.samples[row].patient for row in sorted(attacked)]
         missing = set(patients) - {self.training.members.samples[row].patient for row in seen}
-        if missing:
+        if missing and self.sources.stopped is not None:
+            self._missing = tuple(sorted(missing))
+        elif missing:
             raise EvidenceError(
                 f"{len(missing)} of {len(set(patients))} attacked patients are in none of the recorded messages; train for more "
                 "rounds, or tap more of them"
@@ -120,7 +129,8 @@ class ViewWriter:
 
     def _exchange(self) -> dict[int, list[int]]:
         """Return for every member's row the rows that its messages are ascribed to in the shuffled set."""
-        attacked = self.training.attacked()
+        crossed = {self.rows[token] for token in self._sent}
+        attacked = [i for i in self.training.attacked() if not crossed or i in crossed]
         samples = [self.training.members.samples[i] for i in attacked]
         if len({s.patient for s in samples}) < 2:
             return {}

@@ -85,6 +85,8 @@ class DefenseInfo(Info):
         channels: Channels it acts on.
         claim: The formal claim in words (for example `"(epsilon, delta)-DP of the shared model"`), or `"none"`.
         stochastic: Whether what it sends is randomized, so that an adversary may average repeated observations.
+        detector: Whether it may raise an alarm: trainings then keep every round that an attack might read, because nobody
+            knows ahead which will have been the last.
     """
 
     kind: ClassVar[Kind] = "defense"
@@ -93,6 +95,7 @@ class DefenseInfo(Info):
     channels: tuple[Channel, ...]
     claim: str = "none"
     stochastic: bool = False
+    detector: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

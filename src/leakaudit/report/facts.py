@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from leakaudit.report.base import Count, Part
+from leakaudit.report.base import Count, Measured, Part
 from leakaudit.threats import Channel
 
 __all__ = [
-    "Alarm", "CellCounts", "CellError", "DataFacts", "Patients", "PluginUsed", "Provenance", "RecipeFacts", "Traffic",
+    "Alarm", "CellCounts", "CellError", "DataFacts", "Detection", "Patients", "PluginUsed", "Provenance", "RecipeFacts",
+    "SeatHolding", "Traffic",
 ]  # fmt: skip
 
 
@@ -68,6 +69,17 @@ class DataFacts(Part):
     )
 
 
+class SeatHolding(Part):
+    """What one seat holds and sends, as everybody may know it."""
+
+    protocol: str = Field(description="Label of the protocol.")
+    seat: str = Field(description="Id of the seat, for example 'client-1'.")
+    role: str = Field(description="What it is in the protocol: client, server, site, ...")
+    modalities: list[str] = Field(default=[], description="Modalities of the images that it holds; empty where it holds none.")
+    labels: bool = Field(default=False, description="Whether it holds the masks.")
+    levels: list[str] = Field(default=[], description="Feature levels that it sends over the cut, shallowest first.")
+
+
 class Traffic(Part):
     """What crossed the wire in one channel."""
 
@@ -89,6 +101,19 @@ class Alarm(Part):
     seat: str | None = Field(default=None, description="Seat that raised it.")
     round: int | None = Field(default=None, ge=0, description="Round.")
     text: str = Field(description="What was noticed, sanitized.")
+
+
+class Detection(Part):
+    """How often a defense that watches for tampering raised an alarm, in honest trainings or under one attack."""
+
+    protocol: str = Field(description="Label of the protocol.")
+    defense: str = Field(description="Label of the defense.")
+    attack: str | None = Field(description="Attack that alters the training; null for honest trainings, where an alarm is false.")
+    alarms: int = Field(ge=0, description="Trainings that an alarm stopped.")
+    trainings: int = Field(ge=0, description="Trainings.")
+    rate: Measured = Field(description="Share of trainings with an alarm, with its Clopper-Pearson interval.")
+    batches: list[int] = Field(default=[], description="Batches whose samples had crossed by each alarm, in rising order.")
+    planned: int | None = Field(default=None, ge=0, description="Batches of a training that runs to its end; null if unknown.")
 
 
 class CellCounts(Part):

@@ -12,10 +12,12 @@ from leakaudit.report.facts import (
     CellCounts,
     CellError,
     DataFacts,
+    Detection,
     Patients,
     PluginUsed,
     Provenance,
     RecipeFacts,
+    SeatHolding,
     Traffic,
 )
 from leakaudit.report.pairings import Pairing
@@ -24,6 +26,7 @@ from leakaudit.report.trainings import (
     Comparison,
     Coverage,
     EqualUtility,
+    Information,
     NotAttacked,
     Policy,
     SweepPoint,
@@ -32,9 +35,9 @@ from leakaudit.report.trainings import (
 )
 
 __all__ = [
-    "SCHEMA_VERSION", "Alarm", "Baseline", "CellCounts", "CellError", "Comparison", "Coverage", "DataFacts", "EqualUtility",
-    "NotAttacked", "Patients", "PluginUsed", "Policy", "Provenance", "RecipeFacts", "Report", "Section", "SectionTable",
-    "Sentences", "SweepPoint", "Threshold", "Traffic", "Utility", "Verdict",
+    "SCHEMA_VERSION", "Alarm", "Baseline", "CellCounts", "CellError", "Comparison", "Coverage", "DataFacts", "Detection",
+    "EqualUtility", "Information", "NotAttacked", "Patients", "PluginUsed", "Policy", "Provenance", "RecipeFacts", "Report",
+    "SeatHolding", "Section", "SectionTable", "Sentences", "SweepPoint", "Threshold", "Traffic", "Utility", "Verdict",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.0"
@@ -102,8 +105,10 @@ class Report(Part):
     comparisons: list[Comparison] = Field(default=[], description="Defenses compared two by two.")
     equal_utility: list[EqualUtility] = Field(default=[], description="Swept defenses compared at equal Dice.")
     coverage: list[Coverage] = Field(default=[], description="Channels x attack families.")
+    seats: list[SeatHolding] = Field(default=[], description="Who holds which modalities and sends which levels.")
     traffic: list[Traffic] = Field(default=[], description="What crossed the wire.")
     alarms: list[Alarm] = Field(default=[], description="Alarms that defenses raised.")
+    detections: list[Detection] = Field(default=[], description="How often watching defenses raised any.")
     cells: CellCounts = Field(description="How the work was done.")
     errors: list[CellError] = Field(default=[], description="Cells that failed.")
     sections: list[Section] = Field(default=[], description="Further sections by plugins.")

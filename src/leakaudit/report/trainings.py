@@ -11,7 +11,8 @@ from leakaudit.report.pairings import EndpointKind, GuaranteeStatement, Stronges
 from leakaudit.threats import Channel
 
 __all__ = [
-    "Baseline", "Comparison", "Coverage", "EqualUtility", "NotAttacked", "Policy", "SweepPoint", "Threshold", "Utility",
+    "Baseline", "Comparison", "Coverage", "EqualUtility", "Information", "NotAttacked", "Policy", "SweepPoint",
+    "Threshold", "Utility",
 ]  # fmt: skip
 
 
@@ -56,6 +57,15 @@ class Utility(Part):
     reason: str | None = Field(default=None, description="Why a number is missing, or why the status is not PASS.")
 
 
+class Information(Part):
+    """What one message carries about an image, where its noise has a closed form: diagonal Fisher information leakage."""
+
+    seat: str = Field(description="Seat that sends.")
+    dfil: Measured = Field(description="Fisher information of a voxel inside the brain, 1 / (unit of the images)^2, one message.")
+    mse: Measured = Field(description="Least mean squared error inside the brain of an unbiased attacker with one message.")
+    images: Count = Field(description="Images it was computed on.")
+
+
 class Baseline(Part):
     """One training: protocol x defense, with what it is worth and what it costs."""
 
@@ -74,6 +84,7 @@ class Baseline(Part):
         default=None, description="In the band that nothing significantly dominates; null where fewer than 3 repeats forbid to say."
     )
     guarantee: GuaranteeStatement | None = Field(default=None, description="Its formal claim.")
+    information: list[Information] = Field(default=[], description="Fisher information of what seats send; empty where unknown.")
     traffic_bytes: int | None = Field(default=None, ge=0, description="Bytes that crossed the wire.")
     seconds: float | None = Field(default=None, ge=0, description="Training time, seconds.")
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from leakaudit.facts import SeatFacts
+from leakaudit.facts import ProtocolFacts, SeatFacts
 
 if TYPE_CHECKING:
     from leakaudit.cohorts.cohort import Cohort
+    from leakaudit.models.task import Task
     from leakaudit.wire.replica import Replica
 
 __all__ = ["Seat", "Secret"]
@@ -67,6 +68,8 @@ class Seat:
         precision: Arithmetic of forward passes, `"float32"` or `"mixed"` (bfloat16 where it is safe).
         auxiliary: Cohort the party owns besides its holdings; only an adversary's seat has one.
         replicas: Gives replicas of other seats; only an adversary's seat has it.
+        protocol: Public facts of the protocol; None where an object is tried outside of one.
+        task: The task that all learn; honest seats have it, an adversary's where the architecture is granted.
     """
 
     def __init__(
@@ -79,13 +82,16 @@ class Seat:
         precision: str = "float32",
         auxiliary: Cohort | None = None,
         replicas: Callable[[str, int], Replica] | None = None,
+        protocol: ProtocolFacts | None = None,
+        task: Task | None = None,
     ) -> None:
         self.facts = facts
+        self.protocol = protocol
         self.device = torch.device(device)
         self.precision = precision
         self.auxiliary = auxiliary
         self.log = logging.getLogger(f"leakaudit.seat.{facts.id}")
-        self._secret, self._shared, self._replicas = secret, shared, replicas
+        self._secret, self._shared, self._replicas, self._task = secret, shared, replicas, task
         self._streams: dict[str, torch.Generator] = {}
 
     @property
@@ -113,6 +119,17 @@ class Seat:
         if self._shared is None:
             raise PermissionError(f"seat {self.id!r} has no shared randomness")
         return self._shared.branch(purpose).seed()
+
+    @property
+    def task(self) -> Task:
+        """The task that all learn: network and loss.
+
+        Raises:
+            PermissionError: The threat model does not grant the architecture.
+        """
+        if self._task is None:
+            raise PermissionError(f"seat {self.id!r} is not told the task: add 'architecture' to ThreatModel.knows")
+        return self._task
 
     def replica(self, seat: str, *, round: int = -1) -> Replica:
         """Return a replica of another seat as the threat model grants it.

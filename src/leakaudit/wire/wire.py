@@ -5,19 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from leakaudit.models.task import Tensors
 from leakaudit.wire.messages import Message
-from leakaudit.wire.recording import Recorder
 from leakaudit.wire.seats import Secret
 
-__all__ = ["Party", "Traffic", "Wire", "WireError"]
+__all__ = ["Party", "Records", "Traffic", "Wire", "WireError"]
 
 
 class WireError(RuntimeError):
     """A party sent what no party may send."""
+
+
+class Records(Protocol):
+    """What a tap of the wire can do."""
+
+    def record(self, message: Message) -> None:
+        """Write a message down, or not."""
 
 
 class Party(ABC):
@@ -49,19 +56,28 @@ class Wire:
         recorders: Taps.
         device: Device on which the parties compute.
         after_round: Called with the number of each round but the last once the first message of a later one is delivered.
+
+    Attributes:
+        traffic: What crossed, by (channel, sender, receiver).
+        asked: Seat that was asked last.
+        place: (round, step) of the last batch whose samples crossed; None before the first.
+        batches: Number of batches whose samples have crossed.
     """
 
     def __init__(
         self,
         parties: Mapping[str, Party],
         secret: Secret,
-        recorders: Sequence[Recorder] = (),
+        recorders: Sequence[Records] = (),
         device: torch.device | str = "cpu",
         after_round: Callable[[int], None] | None = None,
     ) -> None:
         self.parties = dict(parties)
         self.recorders = tuple(recorders)
         self.traffic: dict[tuple[str, str, str], Traffic] = {}
+        self.asked = ""
+        self.place: tuple[int, int] | None = None
+        self.batches = 0
         self._device = torch.device(device)
         self._after_round, self._round = after_round, 0
         self._streams: dict[str, list[torch.Tensor]] = {}
@@ -100,6 +116,7 @@ class Wire:
             if self._after_round is not None:
                 self._after_round(self._round)
             self._round += 1
+        self.asked = seat
         outside = self._state()
         self._restore(self._streams[seat])
         try:
@@ -124,6 +141,8 @@ class Wire:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise WireError(f"{seat!r} sent {name!r} with values that are not finite (round {message.round})")
         count = self.traffic.setdefault((message.channel, seat, message.receiver), Traffic())
+        if message.samples and (message.round, message.step) != self.place:
+            self.place, self.batches = (message.round, message.step), self.batches + 1
         count.messages += 1
         count.bytes += message.bytes
         return copy

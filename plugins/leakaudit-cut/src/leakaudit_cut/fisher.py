@@ -16,7 +16,9 @@ from torch import Tensor
 __all__ = ["dfil", "jacobian_trace", "mse_bound"]
 
 
-def jacobian_trace(encode: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator, *, probes: int = 8) -> Tensor:
+def jacobian_trace(
+    encode: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator, *, probes: int = 8, inside: Tensor | None = None
+) -> Tensor:
     """Estimate Tr(J^T J) = sum of squared singular values of each sample's Jacobian by Hutchinson's method.
 
     Args:
@@ -24,6 +26,7 @@ def jacobian_trace(encode: Callable[[Tensor], Tensor], x: Tensor, generator: tor
         x: Images.
         generator: Randomness of the probes.
         probes: Random sign vectors averaged; the error falls with their root.
+        inside: Which entries of x are traced over, of its shape; all by default.
 
     Returns:
         Shape (n,).
@@ -34,13 +37,17 @@ def jacobian_trace(encode: Callable[[Tensor], Tensor], x: Tensor, generator: tor
     for _ in range(probes):
         signs = torch.randint(0, 2, z.shape, generator=generator, device=z.device, dtype=torch.int8).to(z.dtype) * 2 - 1
         (pulled,) = torch.autograd.grad(z, x, signs, retain_graph=True)
-        total += pulled.flatten(1).square().sum(dim=1)
+        total += (pulled if inside is None else pulled * inside).flatten(1).square().sum(dim=1)
     return total / probes
 
 
-def dfil(encode: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator, *, probes: int = 8) -> Tensor:
+def dfil(
+    encode: Callable[[Tensor], Tensor], x: Tensor, scale: float, generator: torch.Generator, *, probes: int = 8,
+    inside: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Return each sample's dFIL, in 1 / (image units)^2, for noise of scale `scale`; arguments as in `jacobian_trace`."""
-    return jacobian_trace(encode, x, generator, probes=probes) / scale**2 / x[0].numel()
+    counted = torch.full((len(x),), x[0].numel()) if inside is None else inside.flatten(1).sum(dim=1)
+    return jacobian_trace(encode, x, generator, probes=probes, inside=inside) / scale**2 / counted.to(x.device).clamp(min=1)
 
 
 def mse_bound(leakage: Tensor) -> Tensor:

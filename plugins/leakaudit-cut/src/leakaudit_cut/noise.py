@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from leakaudit.defenses import Sends
 from leakaudit_cut.cut import CutDefense
+from leakaudit_cut.fisher import dfil
 from leakaudit_cut.params import GaussianNoiseParams, LaplaceNoiseParams
 
 __all__ = ["GaussianNoise", "LaplaceNoise", "clip_samples", "laplace"]
@@ -27,6 +29,22 @@ def clip_samples(levels: dict[str, Tensor], norm: float, order: int = 2) -> dict
     return {name: t * factor.to(t.dtype).reshape(-1, *[1] * (t.dim() - 1)) for name, t in levels.items()}
 
 
+def _information(
+    sends: Sends, x: Tensor, inside: Tensor, *, levels: list[str] | None, clip: float | None, order: int, scale: float,
+    generator: torch.Generator,
+) -> Tensor | None:  # fmt: skip
+    """Return dFIL under noise of a fixed scale on every level; None where some level is sent without noise."""
+    if scale == 0 or (levels is not None and not set(sends(x[:1])) <= set(levels)):
+        return None
+
+    def encode(images: Tensor) -> Tensor:
+        sent = dict(sends(images))
+        sent = sent if clip is None else clip_samples(sent, clip, order=order)
+        return torch.cat([t.flatten(1) for t in sent.values()], dim=1)
+
+    return dfil(encode, x, scale, generator, inside=inside)
+
+
 class GaussianNoise(CutDefense[GaussianNoiseParams]):
     """Adds N(0, (sigma s)^2) to every entry: s is the level's spread in this message, or 1 after optional clipping."""
 
@@ -38,6 +56,15 @@ class GaussianNoise(CutDefense[GaussianNoiseParams]):
             return levels
         generator = self.seat.rng("noise")
         return {name: self._noised(t, generator) for name, t in levels.items()}
+
+    def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
+        """Return dFIL for an absolute scale; one that follows the message's own spread has no such closed form."""
+        if self.params.scale == "relative":
+            return None
+        return _information(
+            sends, x, inside, levels=self.params.levels, clip=self.params.clip, order=2, scale=self.params.sigma,
+            generator=self.seat.rng("probes"),
+        )  # fmt: skip
 
     def _noised(self, level: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(level.shape, generator=generator, device=level.device, dtype=level.dtype)
@@ -65,3 +92,10 @@ class LaplaceNoise(CutDefense[LaplaceNoiseParams]):
             return levels
         generator = self.seat.rng("laplace")
         return {name: t + self.params.scale * laplace(t, generator) for name, t in levels.items()}
+
+    def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
+        """Return dFIL: Laplace noise of scale b has a Fisher information of 1 / b^2 for each entry."""
+        return _information(
+            sends, x, inside, levels=self.params.levels, clip=self.params.clip, order=1, scale=self.params.scale,
+            generator=self.seat.rng("probes"),
+        )  # fmt: skip

@@ -94,7 +94,7 @@ class Hijack:
 
     @staticmethod
     def _gradient(critic: nn.Module, z: Tensor) -> Tensor:
-        leaf = z.clone().requires_grad_()
+        leaf = z.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(client_loss(critic(leaf)), leaf)
         return gradient
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from leakaudit.wire import Message, Party, Seat
+from leakaudit_hijacking.base_params import u_shaped
 from leakaudit_hijacking.hijack import Draw, Hijack
 from leakaudit_hijacking.hijack_params import FeatureSpaceHijackParams
-from leakaudit_hijacking.setting import Pool, attacked_levels, pool_of
+from leakaudit_hijacking.setting import attacked_levels, facts_of, pool_of
 
 __all__ = ["Hijacker", "mixed_reply"]
 
@@ -31,18 +32,18 @@ class Hijacker(Party):
     def __init__(self, honest: Party, seat: Seat, params: FeatureSpaceHijackParams) -> None:
         self.honest, self.seat, self.params = honest, seat, params
         self.hijacks: dict[str, Hijack] = {}
-        self._pool: Pool | None = None
+        self._pool = pool_of(seat, "feature-space-hijack")
+        self._u_shaped = u_shaped(facts_of(seat))
         self._pending: dict[str, tuple[Message, dict[str, Tensor]]] = {}
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
         """Learn from what the clients sent, and answer in the honest server's place once it would answer them."""
         sent = list(self.honest.reply(inbox))
         arrived = {m.sender: m for m in inbox if m.channel == "activation"}
-        if arrived and (sent or self._pool is not None):
-            # The honest server answers when all clients have sent: the first time, that tells who they are.
+        if arrived:
             self._pending = self._learn(arrived)
-        if self._pool is None or any(m.receiver not in self._pool.channels for m in sent):
-            return sent  # to the label holder of a U-shaped split: the clients' turn comes when it has answered
+            if self._u_shaped:
+                return sent  # to the label holder: the clients' turn comes when it has answered
         honest = {m.receiver: m for m in sent}
         for client, (activation, gradients) in self._pending.items():
             reply = mixed_reply(self.seat.id, activation, gradients, honest.get(client), self.params.task_weight)
@@ -52,18 +53,15 @@ class Hijacker(Party):
         return list(honest.values())
 
     def _learn(self, arrived: Mapping[str, Message]) -> dict[str, tuple[Message, dict[str, Tensor]]]:
-        if self._pool is None:
-            self._pool = pool_of(self.seat, list(arrived), self.params.modalities, "feature-space-hijack")
         found = {}
         for client in self.params.clients or self._pool.channels:
             if client in arrived:
-                draw = self._draw(self._pool, client)
+                draw = self._draw(client)
                 found[client] = arrived[client], self._hijack(client, arrived[client], draw).step(arrived[client].tensors, draw)
         return found
 
-    @staticmethod
-    def _draw(pool: Pool, client: str) -> Draw:
-        return lambda count: pool.images(client, pool.rows(count))
+    def _draw(self, client: str) -> Draw:
+        return lambda count: self._pool.images(client, self._pool.rows(count))
 
     def _hijack(self, client: str, sent: Message, draw: Draw) -> Hijack:
         """Return the hijack of a client, made when it first sends: only then are the shapes of its features known."""

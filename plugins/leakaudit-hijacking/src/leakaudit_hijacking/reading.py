@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from leakaudit.attacks import EvidenceError, Images, View
-from leakaudit.errors import UserError
 from leakaudit.wire import Message
 
 __all__ = ["Averages", "Decode", "Endpoint", "Recorded", "collected", "images_of", "labels_of", "learned", "loaded"]
@@ -89,12 +88,21 @@ def _recorded(view: View) -> Iterator[Recorded]:
 
 
 def collected(view: View, decode: Decode) -> dict[Endpoint, Averages]:
-    """Decode all that was recorded of the targets."""
+    """Decode all that was recorded of the targets.
+
+    Raises:
+        EvidenceError: Nothing of it can be decoded.
+    """
     found: dict[Endpoint, Averages] = {}
     for batch in _recorded(view):
         with torch.no_grad():
             for endpoint, rows in decode(batch).items():
                 found.setdefault(endpoint, Averages()).add(batch.tokens, rows)
+    if not found:
+        raise EvidenceError(
+            "there is nothing to decode: of no target did all cross that the decoders were trained to see; the training was "
+            "stopped in the middle of a batch, or a defense withheld messages"
+        )
     return found
 
 
@@ -116,14 +124,17 @@ def learned(view: View) -> dict[Endpoint, dict[str, Tensor]]:
     """Return the weights that the party in training left, by client, level and parameter.
 
     Raises:
-        EvidenceError: It was never sent an activation, so that it has learned nothing.
+        EvidenceError: It has learned nothing: the training was over before what it learns from had come.
     """
     found: dict[Endpoint, dict[str, Tensor]] = {}
     for key, tensor in view.own.items():
         client, level, name = key.split("/", 2)
         found.setdefault((client, level), {})[name] = tensor
     if not found:
-        raise EvidenceError("the party that was played in training learned nothing: no client ever sent it an activation")
+        raise EvidenceError(
+            "the party that was played in training learned nothing: what it learns from never came, because an alarm stopped the "
+            "training in its first batch, or a defense withheld the activations"
+        )
     return found
 
 
@@ -135,17 +146,8 @@ def loaded(make: Callable[[tuple[int, ...], int], nn.Module], weights: Mapping[s
         weights: Its weights.
         view: The view.
         client: The client.
-
-    Raises:
-        UserError: The party in training took the client to hold other modalities than it does.
     """
-    held = view.facts.seat(client).modalities
     assert view.auxiliary is not None  # it could not have played without
-    network = make(view.auxiliary.shape, len(held))
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise UserError(
-            f"what was learned in training does not fit {client!r}, which holds {', '.join(held)}: state params.modalities"
-        ) from error
+    network = make(view.auxiliary.shape, len(view.facts.seat(client).modalities))
+    network.load_state_dict(dict(weights))
     return network.to(view.device).eval()

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from leakaudit.models import SegmentationTask
 from leakaudit.wire import Message, Party, Seat
+from leakaudit_hijacking.base_params import u_shaped
 from leakaudit_hijacking.reading import labels_of
 from leakaudit_hijacking.sdar_params import SdarParams
 from leakaudit_hijacking.server import ServerCopy
-from leakaudit_hijacking.setting import Pool, attacked_levels, pool_of
-from leakaudit_hijacking.simulation import Batch, Features, Simulation, Victims, flat
+from leakaudit_hijacking.setting import attacked_levels, facts_of, pool_of
+from leakaudit_hijacking.simulation import Batch, Features, Simulation, Victims
 
 __all__ = ["HEAD", "Rider"]
 
@@ -33,27 +33,24 @@ class Rider(Party):
     def __init__(self, honest: Party, seat: Seat, params: SdarParams) -> None:
         self.honest, self.seat, self.params = honest, seat, params
         self._server = ServerCopy(lambda seat_id: seat.replica(seat_id), seat.id)
-        self._pool: Pool | None = None
+        if u_shaped(facts_of(seat)):
+            self._server.simulate_head()
+        self._pool = pool_of(seat, "sdar")
         self._simulation: Simulation | None = None
-        self._task = SegmentationTask(network={}, training={"dice_weight": params.dice_weight}, dims=2, groups=[], levels=[])
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
         """Forward the honest reply, then learn from what arrived."""
         sent = self.honest.reply(inbox)
         arrived = {m.sender: m for m in inbox if m.channel == "activation"}
-        if arrived and sent:  # where a client withheld its part, the honest server has nothing to answer
-            first = next(iter(arrived.values()))
-            # Cut off anew: the honest server has made leaves of these very tensors, whose gradients are in its reply.
-            private = {c: {name: t.detach().float() for name, t in m.tensors.items()} for c, m in arrived.items()}
-            self._learn(private, labels_of(inbox, first.samples))
+        if set(self._pool.channels) <= set(arrived):  # where a client withheld its part, nothing can be predicted
+            private = {c: {name: t.float() for name, t in arrived[c].tensors.items()} for c in self._pool.channels}
+            self._learn(private, labels_of(inbox, next(iter(arrived.values())).samples))
         return sent
 
     def _learn(self, private: Features, labels: Tensor | None) -> None:
         self._server.follow(self.honest.state())
-        if self._pool is None:
-            self._pool = pool_of(self.seat, list(private), self.params.modalities, "sdar")
         if self._simulation is None:
-            self._simulation = self._prepared(self._pool, private, labels)
+            self._simulation = self._prepared(private)
         count = self.params.batch_size or len(next(iter(next(iter(private.values())).values())))
         for _ in range(self.params.steps):
             rows = self._pool.rows(count)
@@ -63,21 +60,18 @@ class Rider(Party):
                 masks = self._flipped(masks)
             self._simulation.step(Batch(private=private, labels=labels, images=images, masks=masks))
 
-    def _prepared(self, pool: Pool, private: Features, labels: Tensor | None) -> Simulation:
+    def _prepared(self, private: Features) -> Simulation:
         """Return the simulation, made with the first batch: only then are the shapes of the features known."""
-        if self._server.lacks_head(flat(private)):
-            self._server.simulate_head()
-        condition = self.params.resolved(labels_sent=labels is not None, u_shaped=self._server.has_simulated_head)
+        pool, loss = self._pool, self.seat.task.loss
         attacked = [client for client in pool.channels if client in (self.params.clients or pool.channels)]
         victims = Victims(
             levels={client: attacked_levels(private[client], self.params.levels) for client in attacked},
             inputs={client: len(pool.channels[client]) for client in attacked},
-            shape=pool.shape, outputs=pool.masks([0]).shape[1], condition=condition,
+            shape=pool.shape, outputs=pool.masks([0]).shape[1],
+            condition=self.params.resolved(facts_of(self.seat)),
         )  # fmt: skip
         simulators = {client: self.seat.replica(client) for client in pool.channels}
-        return Simulation(
-            self.params, self.seat, simulators, self._server.predict, self._task.loss, victims, self._server.head_parameters()
-        )
+        return Simulation(self.params, self.seat, simulators, self._server.predict, loss, victims, self._server.head_parameters())
 
     def _flipped(self, masks: Tensor) -> Tensor:
         """Exchange a share of the masks at random."""

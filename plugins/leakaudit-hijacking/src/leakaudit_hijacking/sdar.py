@@ -13,7 +13,7 @@ from leakaudit_hijacking.adversarial import conditioned
 from leakaudit_hijacking.networks import decoder_for
 from leakaudit_hijacking.reading import Endpoint, Recorded, collected, images_of, learned, loaded
 from leakaudit_hijacking.rider import HEAD, Rider
-from leakaudit_hijacking.sdar_params import SdarParams, sends_labels, u_shaped
+from leakaudit_hijacking.sdar_params import SdarParams
 from leakaudit_hijacking.server import ServerCopy
 from leakaudit_hijacking.simulation import flat
 
@@ -49,7 +49,7 @@ class _Reader:
 
     def __init__(self, params: SdarParams, view: View) -> None:
         self.params, self.view, self._weights = params, view, learned(view)
-        self._kind = params.resolved(labels_sent=sends_labels(view.facts), u_shaped=u_shaped(view.facts))
+        self._kind = params.resolved(view.facts)
         self._decoders: dict[Endpoint, nn.Module] = {}
         self._server = ServerCopy(lambda seat: view.replica(seat), view.facts.played(view.threat.plays)[0])
         head = self._weights.pop(HEAD, None)
@@ -60,6 +60,8 @@ class _Reader:
     def __call__(self, batch: Recorded) -> dict[Endpoint, Tensor]:
         """Return images by client and level, and the masks that a simulated head makes of all features."""
         found: dict[Endpoint, Tensor] = {}
+        if self._kind == "labels" and batch.labels is None:
+            return found  # stopped before the masks of this batch crossed, which the decoders need to see
         whole = all(client in batch.features for client in self._clients)
         if not whole and self._kind == "predictions":
             return found  # where a client withheld its part, the server's network says nothing of this batch

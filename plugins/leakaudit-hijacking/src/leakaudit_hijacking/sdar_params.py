@@ -10,9 +10,9 @@ from pydantic.config import JsonDict
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.threats import NotApplicable, Requires, Tap, ThreatModel
-from leakaudit_hijacking.base_params import TrainingAttackParams
+from leakaudit_hijacking.base_params import TrainingAttackParams, sends_labels, u_shaped
 
-__all__ = ["PcatParams", "SdarParams", "sends_labels", "u_shaped"]
+__all__ = ["PcatParams", "SdarParams"]
 
 _TINY: JsonDict = {"preset": "quick", "decoder_width": 4, "discriminator_width": 4, "discriminator_blocks": 1}
 _QUICK = {
@@ -55,9 +55,6 @@ class SdarParams(TrainingAttackParams):
         description="Share of auxiliary masks exchanged at random in a U-shaped split, so that the simulated head, whose true "
         "one nobody sees, is not trusted too much.",
     )  # fmt: skip
-    dice_weight: float = Field(
-        0.5, ge=0, le=1, description="Weight of soft Dice in the task's loss: the protocol's training.dice_weight."
-    )
     decoder: Literal["linear", "residual"] = Field("residual", description="The decoders' form.")
     decoder_width: int = Field(64, ge=4, description="Channels of the decoders at half the image's resolution.")
     discriminator_width: int = Field(128, ge=4, description="Channels of the discriminators.")
@@ -70,12 +67,11 @@ class SdarParams(TrainingAttackParams):
         obstacle = self.obstacle(facts)
         if obstacle is not None:
             return obstacle
-        labels_sent = sends_labels(facts)
-        if self.condition == "labels" and not labels_sent:
+        if self.condition == "labels" and not sends_labels(facts):
             return NotApplicable(reason="no masks are sent to the server: condition must be predictions, none or auto")
         if self.condition == "predictions" and u_shaped(facts):
             return NotApplicable(reason="the head of a U-shaped split is not the server's: condition must be none or auto")
-        given = labels_sent and self.condition in ("auto", "labels")
+        given = self.resolved(facts) == "labels"
         threat = ThreatModel(
             plays=("server",), channels=("activation", "label") if given else ("activation",),
             knows=("architecture", "defense", "sample-ids"), auxiliary="same",
@@ -85,11 +81,11 @@ class SdarParams(TrainingAttackParams):
             taps.append(Tap(channel="label", rounds=self.observed))
         return Requires(threat=threat, taps=tuple(taps), plays_in_training=True)
 
-    def resolved(self, *, labels_sent: bool, u_shaped: bool) -> Literal["labels", "predictions", "none"]:
-        """Return the condition that `auto` stands for."""
+    def resolved(self, facts: ProtocolFacts) -> Literal["labels", "predictions", "none"]:
+        """Return the condition that `auto` stands for under a protocol."""
         if self.condition != "auto":
             return self.condition
-        return "labels" if labels_sent else "none" if u_shaped else "predictions"
+        return "labels" if sends_labels(facts) else "none" if u_shaped(facts) else "predictions"
 
 
 class PcatParams(SdarParams):
@@ -101,13 +97,3 @@ class PcatParams(SdarParams):
     image_weight: float = Field(
         0, ge=0, description="Weight of the images' discriminator in the decoder's loss; above 0 this is `sdar`."
     )
-
-
-def sends_labels(facts: ProtocolFacts) -> bool:
-    """Return whether masks are sent to the server."""
-    return any(f.channel == "label" and f.receiver == "server" for f in facts.flows)
-
-
-def u_shaped(facts: ProtocolFacts) -> bool:
-    """Return whether the server sends features on to a holder of masks."""
-    return any(f.channel == "activation" and f.sender == "server" for f in facts.flows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from leakaudit.wire import Replica
@@ -35,11 +34,6 @@ class ServerCopy:
         if self._replica.module is not None:
             self._replica.module.load_state_dict(dict(state))
             self._replica.module.requires_grad_(False).eval()
-
-    def lacks_head(self, features: Mapping[str, Tensor]) -> bool:
-        """Find out from features by `"client.level"` whether the head is elsewhere."""
-        with torch.no_grad():
-            return "logits" not in self._replica.send(**features)
 
     def simulate_head(self, state: Mapping[str, Tensor] | None = None) -> None:
         """Put a head of the adversary's own behind the network, with weights it has learned before or fresh ones."""

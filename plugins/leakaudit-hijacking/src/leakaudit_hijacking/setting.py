@@ -12,10 +12,10 @@ from torch import Tensor
 
 from leakaudit.cohorts import Cohort, regions
 from leakaudit.errors import UserError
+from leakaudit.facts import ProtocolFacts
 from leakaudit.wire import Seat
-from leakaudit_hijacking.sharing import shared_out
 
-__all__ = ["Pool", "attacked_levels", "fresh_networks", "pool_of"]
+__all__ = ["Pool", "attacked_levels", "facts_of", "fresh_networks", "pool_of"]
 
 
 class Pool:
@@ -54,26 +54,25 @@ class Pool:
         return torch.from_numpy(regions(self.cohort.labels[np.asarray(rows)])).to(self.device)
 
 
-def pool_of(seat: Seat, clients: Sequence[str], given: Mapping[str, Sequence[str]] | None, attack: str) -> Pool:
-    """Return the pool of an adversary's seat.
+def facts_of(seat: Seat) -> ProtocolFacts:
+    """Return the protocol in which an adversary plays."""
+    assert seat.protocol is not None  # a party plays in a training, and that is one of a protocol
+    return seat.protocol
+
+
+def pool_of(seat: Seat, attack: str) -> Pool:
+    """Return the pool of an adversary's seat: its patients, by the modalities that each client holds.
 
     Args:
         seat: Its seat.
-        clients: All clients that send, in the order of their ids.
-        given: Modalities of each client where the recipe states them.
         attack: Name of the attack, for messages.
 
     Raises:
-        UserError: It owns no patients, or nobody can tell which client holds which modality.
+        UserError: It owns no patients.
     """
     if seat.auxiliary is None or not len(seat.auxiliary):
         raise UserError(f"{attack} learns from auxiliary patients, and the adversary owns none: raise data.split.auxiliary")
-    held = given or shared_out(seat.auxiliary.modalities, clients)
-    if held is None or not set(clients) <= set(held):
-        raise UserError(
-            f"{attack} cannot tell which of {', '.join(seat.auxiliary.modalities)} each of {', '.join(clients)} holds: "
-            "state it in params.modalities, for example {client-0: [flair, t1], client-1: [t2]}"
-        )
+    held = {client.id: client.modalities for client in facts_of(seat).seats_of("client")}
     return Pool(seat.auxiliary, held, seat.rng("auxiliary batches"), seat.device)
 
 

@@ -65,7 +65,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         outputs = _outputs(training, train, candidates)
     sources = Sources(
         train=train, record=_entry(context, spec["record_key"]) if spec["record_key"] else None, candidates=candidates,
-        outputs=outputs,
+        outputs=outputs, stopped=_stopped(train),
     )  # fmt: skip
     secret = adversary_secret(spec, training.salt)
     folder = context.scratch / "adversary"
@@ -84,6 +84,12 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         known = {"targets": targets, "truth": asdict(truth), "coins": coins, "sandbox": context.child.sandbox, **result}
         (entry / "attack.json").write_text(json.dumps(known))
     return {"sandbox": context.child.sandbox}
+
+
+def _stopped(train: Path) -> int | None:
+    """Return after how many batches an alarm stopped a training; None where none did."""
+    alarm = json.loads((train / "train.json").read_text())["alarm"]
+    return None if alarm is None else int(alarm["batches"])
 
 
 def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: ProtocolFacts) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, load_evidence
 from leakaudit.attacks.view import load_cohort
 from leakaudit.engine.cells.cohort import Patients, load_patients
-from leakaudit.engine.endpoints import Ground, rows_of
+from leakaudit.engine.endpoints import Ground, rows_of, without_leak
 from leakaudit.engine.image_endpoints import Picture, score_images
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.mask_endpoints import score_masks, score_values
@@ -52,7 +52,10 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
             if piece.name not in controls:
                 raise EvidenceError(f"there is no evidence {piece.name!r} from the shuffled messages")
             shuffled, _ = _score(controls[piece.name], attack, ground, candidates, shown=False)
-        found = {"name": piece.name, "channel": piece.channel, "seat": piece.seat, "level": piece.level}
+        missing = attack["truth"]["missing"]
+        scored = [without_leak(e, missing, ground.members) for e in scored]
+        shuffled = None if shuffled is None else [without_leak(e, missing, ground.members) for e in shuffled]
+        found = {"name": piece.name, "channel": piece.channel, "seat": piece.seat, "level": piece.level, "round": piece.round}
         shown = [_picture(p) for p in pictures]
         result["evidence"].append({**found, "endpoints": scored, "shuffled": shuffled, "pictures": shown})
     with context.store.write(context.job.key, {"kind": "score", "sensitive": True}) as folder:

@@ -18,15 +18,15 @@ from leakaudit.attacks.view import load_cohort
 from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
 from leakaudit.engine.adversary import adversary_secret, owned_cohort
 from leakaudit.engine.cells.cohort import load_patients
+from leakaudit.engine.information import information
 from leakaudit.engine.jobprocess import Context
-from leakaudit.engine.places import Place, played_place, replicas_for
+from leakaudit.engine.places import Place, adversary_seat, played_place
 from leakaudit.engine.remote import remote_place
 from leakaudit.engine.training import Play, Trained, Training, snapshot_rounds
 from leakaudit.facts import SeatFacts
 from leakaudit.scoring.segmentation import patient_dice, patient_hd95
 from leakaudit.threats import Tap, ThreatModel
 from leakaudit.wire.recording import write_tensors
-from leakaudit.wire.seats import Seat
 
 __all__ = ["NotDeterministicError", "open_training", "record", "run"]
 
@@ -67,10 +67,10 @@ def player(training: Training, attacker: Mapping[str, Any] | None, context: Cont
             folder = context.scratch / "adversary"
             folder.mkdir()
             return remote_place(training, facts, attacker, owned, lent, context.child, folder)
-        seat = Seat(
-            facts, training.secret.branch("adversary", facts.id), device=training.device, precision=training.spec["precision"],
-            auxiliary=owned,
-            replicas=replicas_for(training.protocol, training.task, attacker, training.spec["defenses"], lent, training.device),
+        seat = adversary_seat(
+            training.protocol, training.task, facts, attacker, training.spec["defenses"],
+            secret=training.secret.branch("adversary", facts.id), lent=lent, device=training.device,
+            precision=training.spec["precision"], auxiliary=owned,
         )  # fmt: skip
         return played_place(training.place(facts), attacker, seat, training.secret.branch("wire", facts.id))
 
@@ -95,7 +95,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     model = training.predictor(trained.states, trained.public)
     result = {
         "digest": digest, "utility": _utility(training, model), "traffic": trained.traffic, "alarm": trained.alarm,
-        "guarantees": {k: g.to_json() for k, g in trained.guarantees.items()},
+        "guarantees": {k: g.to_json() for k, g in trained.guarantees.items()}, "information": information(training, trained),
     }  # fmt: skip
     with context.store.write(context.job.key, {"kind": "train", "sensitive": True}) as folder:
         _write_states(folder, trained)
@@ -128,7 +128,8 @@ def record(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 
 def _store_record(context: Context, key: str, taps: Sequence[Tap], messages: Path, trained: Trained, digest: str) -> None:
-    rounds = snapshot_rounds(taps, trained.rounds)
+    # After an alarm there are no snapshots of the rounds that never came.
+    rounds = [r for r in snapshot_rounds(taps, trained.rounds) if r in trained.snapshots]
     with context.store.write(key, {"kind": "record", "sensitive": True}) as folder:
         shutil.copytree(messages, folder / "messages")
         for round_ in rounds:

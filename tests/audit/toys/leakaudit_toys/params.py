@@ -96,6 +96,14 @@ class GlobalNoise(DefenseParams):
         return Needs(seats=("server",), channels=("activation",))
 
 
+class Watchful(DefenseParams):
+    patience: int = Field(2, description="Batches that look hijacked before it raises the alarm.")
+    nervous: bool = Field(False, description="Whether every batch looks hijacked to it.")
+
+    def needs(self, facts: ProtocolFacts) -> Needs | NotApplicable:
+        return Needs(seats=("client",), channels=("cut-gradient",))
+
+
 class Poisson(DefenseParams):
     def needs(self, facts: ProtocolFacts) -> Needs | NotApplicable:
         return Needs(seats=("client",), channels=("activation",), sampling="poisson", unit="patient")

@@ -22,6 +22,7 @@ _DEFENSES = {
     "toy-noise": (params.Noise, "defenses:Noise"),
     "toy-global-noise": (params.GlobalNoise, "defenses:GlobalNoise"),
     "toy-poisson": (params.Poisson, "defenses:Nothing"),
+    "toy-watch": (params.Watchful, "defenses:Watch"),
 }
 
 
@@ -41,5 +42,5 @@ def leakaudit_defenses() -> Iterator[DefenseInfo]:
     for name, (model, target) in _DEFENSES.items():
         yield DefenseInfo(
             name=name, summary="A toy.", params=model, target=f"leakaudit_toys.{target}", api_version="1.0",
-            channels=("activation",), stochastic=True,
+            channels=("activation",), stochastic=name != "toy-watch", detector=name == "toy-watch",
         )  # fmt: skip
