@@ -147,6 +147,31 @@ def test_local_run_of_the_task_equals_the_site_s_training() -> None:
         torch.testing.assert_close(after[name], value.detach(), atol=1e-5, rtol=1e-3)
 
 
+class Noting:
+    """A tap that keeps the messages as they are, and an aggregator's inbox beside it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def record(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(
+    ("choice", "each"), [({"local_epochs": 2}, {"site-0": 6, "site-1": 4}), ({"local_steps": 1}, {"site-0": 4, "site-1": 4})]
+)
+def test_an_update_says_to_the_recorder_alone_which_samples_are_behind_it(choice: dict[str, int], each: dict[str, int]) -> None:
+    tap = Noting()
+    protocol = Federated(FederatedParams(network=NETWORK, training=TRAINING, rounds=2, **choice), cohort_facts())
+    _, wire, _ = train(protocol, recorders=(tap,))
+    updates = [m for m in tap.messages if m.channel == "update"]
+    assert len(updates) == 4
+    for update in updates:
+        assert len(update.behind) == len(set(update.behind)) == each[update.sender]
+        assert {int(token.removeprefix("row")) // 2 % 2 for token in update.behind} == {int(update.sender[-1])}, "its own patients"
+        assert wire._copy(update).behind == (), "nobody receives it"
+
+
 def test_poisson_sampling_takes_whole_patients_at_the_stated_rate() -> None:
     units = [i // 3 for i in range(60)]
     sampler = Sampler(units, 12, Sampling(kind="poisson", unit="patient"), torch.Generator().manual_seed(1))

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, MISSING, Browser
+from factory_cut import cut_report
 
 from leakaudit.report.render import render_html
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 SIZES = (1, 20, 500)
+CUT = "cut"
+"""A report of split learning: maps with rounds, detection, Fisher information."""
 WIDTHS = (360, 1280)
 
 _WIDE = """(() => {
@@ -37,10 +40,11 @@ def pages(factory, tmp_path_factory):
     """Reports of several sizes as files, made when they are asked for."""
     folder, made = tmp_path_factory.mktemp("pages"), {}
 
-    def page(count: int) -> Path:
+    def page(count: int | str) -> Path:
         if count not in made:
             made[count] = folder / f"{count}.html"
-            made[count].write_text(render_html(factory.make_report(count)), encoding="utf-8")
+            report = cut_report(rounds=(0, 2, 5, None)) if count == CUT else factory.make_report(count)
+            made[count].write_text(render_html(report), encoding="utf-8")
         return made[count]
 
     return page
@@ -77,7 +81,7 @@ def test_console_is_silent_and_nothing_is_asked_for(browser, pages, count):
     tab.close()
 
 
-@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("count", [*SIZES, CUT])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_page_never_scrolls_sideways(browser, pages, count, width):
     tab = browser.open(pages(count), width=width)
@@ -115,6 +119,8 @@ def test_verdict_gaps_and_caveats_begin_above_the_fold(browser, pages, count):
         (1, 360, True),
         (20, 1280, False),
         (20, 1280, True),
+        (CUT, 360, False),
+        (CUT, 1280, True),
         pytest.param(20, 360, False, marks=pytest.mark.slow),
         pytest.param(20, 360, True, marks=pytest.mark.slow),
         pytest.param(500, 1280, False, marks=pytest.mark.slow),
@@ -124,6 +130,46 @@ def test_accessible(browser, pages, count, width, dark):
     tab = browser.open(pages(count), width=width, dark=dark)
     tab.ask(_OPEN)
     assert findings(tab) == {}
+    tab.close()
+
+
+_COLORS = """[...document.querySelectorAll(".map .mid > path:not(.gone, .under)")].map(e => [
+  e.getAttribute("class"), getComputedStyle(e).fill, getComputedStyle(e.nextElementSibling).fill])"""
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance (WCAG 2.2) of `rgb(r, g, b)`."""
+    parts = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(("dark", "media"), [(False, ""), (True, ""), (True, "print")])
+def test_numbers_on_the_map_can_be_read_on_every_color(browser, pages, dark, media):
+    """The checker leaves text in drawings out."""
+    tab = browser.open(pages(CUT), dark=dark, media=media)
+    found = {tuple(entry) for entry in tab.ask(_COLORS)}
+    tab.close()
+    assert {step for step, _, _ in found} == {f"m{i}" for i in range(7)}
+    for step, box, text in found:
+        high, low = sorted((_luminance(box), _luminance(text)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (step, box, text)
+    zero = next(_luminance(box) for step, box, _ in found if step == "m0")
+    assert zero < 0.02 if dark and not media else zero > 0.9, "zero recedes into the page, printed from a dark setting, too"
+
+
+def test_numbers_on_the_map_stay_inside_their_cells(browser, pages):
+    tab = browser.open(pages(CUT))
+    tab.ask(_OPEN)
+    outside = """[...document.querySelectorAll(".map .mid > path:not(.under) + text")].filter(t => {
+      const a = t.getBBox(), b = t.previousElementSibling.getBBox();
+      return a.x < b.x || a.y < b.y || a.x + a.width > b.x + b.width || a.y + a.height > b.y + b.height}).length"""
+    assert tab.ask(outside) == 0
+    beyond = """[...document.querySelectorAll(".map text, .lines text")].filter(t => t.checkVisibility()).filter(t => {
+      const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
+      return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})
+      .map(t => t.textContent)"""
+    assert tab.ask(beyond) == []
     tab.close()
 
 

@@ -71,9 +71,11 @@ def test_charts_have_title_description_and_table_twin(parsed, page, report):
     kinds = {(b.protocol, s.kind) for b in report.baselines for s in b.by_kind}
     assert len(charts) == len(kinds) + len(report.equal_utility) == 7
     assert len(strips) == sum(bool(e.leakage.quantiles) for p in report.pairings for e in p.endpoints) > 10
-    assert all(a.get("role") == "img" for a in charts + strips)
-    assert len(parsed.having("desc")) == len(charts) + len(strips)
-    assert len(parsed.having("title")) == len(charts) + len(strips) + 1
+    maps = [a for a in parsed.having("svg") if a.get("class") == "chart map"]
+    assert len(maps) == len({(p.protocol, p.defense, e.kind) for p in report.pairings for e in p.endpoints if e.level})
+    assert all(a.get("role") == "img" for a in charts + strips + maps)
+    assert len(parsed.having("desc")) == len(charts) + len(strips) + len(maps)
+    assert len(parsed.having("title")) == len(charts) + len(strips) + len(maps) + 1
     assert page.count("The same as a table") == len(kinds)
     assert page.count('with 95\u00a0% intervals</span></caption>\n<thead><tr><th scope="col">Defense') == len(report.equal_utility)
     assert page.count("Leakage by patient. Quantiles over patients") == sum(

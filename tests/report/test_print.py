@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, MISSING, PAPERS, Browser
+from factory_cut import cut_report
 
 from leakaudit.report.render import render_html
 
@@ -34,7 +35,7 @@ _CORNERS = """(() => {
   };
   for (const box of document.querySelectorAll("figure, .statement > dl > div, .sign > div")) {
     // Of more than 60 pairings only the closed heads are printed.
-    if (!document.body.classList.contains("expand") && box.closest("details.pairing:not([open])")) continue;
+    if (!document.body.classList.contains("expand") && box.closest("details:is(.pairing, .folded):not([open])")) continue;
     box.style.position = "relative";
     corner(box, "qa" + count, "top:0;left:0", true);
     corner(box, "qz" + count++, "bottom:0;right:0", false);
@@ -65,10 +66,12 @@ def browser(tmp_path_factory):
     found.close()
 
 
-@pytest.fixture(scope="module", params=[20, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[20, "cut", pytest.param(500, marks=pytest.mark.slow)])
 def page(request, factory, tmp_path_factory):
     path = tmp_path_factory.mktemp("print") / "page.html"
-    path.write_text(render_html(factory.make_report(request.param)), encoding="utf-8")
+    count = request.param
+    report = cut_report(rounds=(0, 2, 5, None), defenses=2) if count == "cut" else factory.make_report(count)
+    path.write_text(render_html(report), encoding="utf-8")
     return path
 
 

@@ -27,7 +27,7 @@ class Target:
     Attributes:
         token: Opaque name.
         kind: `"sample"`: rows of messages carry the token; `"candidate"`: a patient whose membership is asked;
-            `"message"`: a whole message whose samples are unknown.
+            `"message"`: a whole update whose samples are unknown; the message has the token as its only sample.
         size: How many samples are behind it.
         position: Slice position where it is public (parties that align samples know it), else 0.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,14 @@ class Truth:
         rows: Row among the members behind each token of kind `"sample"`.
         candidates: Patient key behind each token of kind `"candidate"`.
         messages: Sender behind each token of kind `"message"`.
+        behind: Rows among the members that each of them was computed from.
         missing: Attacked patients whose messages never crossed, because an alarm stopped the training before.
     """
 
     rows: dict[str, int]
     candidates: dict[str, str]
     messages: dict[str, str]
+    behind: dict[str, tuple[int, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 

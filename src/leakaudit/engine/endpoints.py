@@ -61,6 +61,7 @@ class Ground:
         gallery: Other visits, or None.
         owned: What the adversary's auxiliary images are (`"none"`, `"noise"`, ...).
         held: Modalities that the adversary's own seats hold of the targets.
+        attacked: Attacked patients; behind an update others may be, too.
     """
 
     members: Cohort
@@ -69,6 +70,7 @@ class Ground:
     gallery: Cohort | None
     owned: str
     held: tuple[str, ...] = ()
+    attacked: tuple[str, ...] = ()
 
 
 def positions(cohort: Cohort) -> list[int]:

@@ -26,7 +26,7 @@ from leakaudit.scoring.identity import (
     without_common,
 )
 
-__all__ = ["score_canary", "score_identity"]
+__all__ = ["Likeness", "gallery_for", "identity_numbers", "score_canary", "score_identity"]
 
 GALLERY = 100
 """Patients in a gallery at most, so that rank-1 means the same in small and large cohorts."""
@@ -42,21 +42,16 @@ def score_identity(images: Any, guess: Any, truth: Cohort, ground: Ground, *, sh
         ground: The truth.
         shown: Whether raw numbers and exchanged evidence are wanted, too.
     """
-    source = ground.gallery if ground.gallery is not None else ground.members
-    attacked = list(truth.patients)
-    have = set(source.patients)
-    if not set(attacked) <= have or len(have) < 2:
+    gallery = gallery_for(truth, ground)
+    if gallery is None:
         return None
-    others = [p for p in source.patients if p not in set(attacked)]
-    chosen = set((attacked + others)[: max(GALLERY, len(attacked))])
-    gallery = source.channels(truth.modalities).where(lambda s: s.patient in chosen)
-    alike = _Likeness(truth, gallery, ground.auxiliary.channels(truth.modalities))
+    alike = Likeness(truth, gallery, ground.auxiliary.channels(truth.modalities))
     keys, columns, matrix = alike.of(images)
     found = identify(matrix, [columns.index(p) for p in keys])
     best = identify(alike.of(truth.images)[2], [columns.index(p) for p in keys])
     more: dict[str, Any] = {}
     if shown:
-        more["raw"] = _identity_numbers(found, best, other=ground.gallery is not None)
+        more["raw"] = identity_numbers(found, best, other=ground.gallery is not None)
         more["exchange"] = _exchange_likeness(keys, columns, matrix, alike.of(guess)[2], truth)
     return Endpoint(
         name="identity", patients=keys, score=found.rank1, chance=np.full(len(keys), found.chance), anchor=best.rank1,
@@ -64,7 +59,19 @@ def score_identity(images: Any, guess: Any, truth: Cohort, ground: Ground, *, sh
     )  # fmt: skip
 
 
-class _Likeness:
+def gallery_for(truth: Cohort, ground: Ground) -> Cohort | None:
+    """Return the images among which attacked patients are sought; None where some of them have no other visit there."""
+    source = ground.gallery if ground.gallery is not None else ground.members
+    attacked = list(truth.patients)
+    have = set(source.patients)
+    if not set(attacked) <= have or len(have) < 2:
+        return None
+    others = [p for p in source.patients if p not in set(attacked)]
+    chosen = set((attacked + others)[: max(GALLERY, len(attacked))])
+    return source.channels(truth.modalities).where(lambda s: s.patient in chosen)
+
+
+class Likeness:
     """Compares queries with a gallery, patient by patient: at equal slice positions where all pairs of patients share some.
 
     What all patients share at a position is taken out of both first.
@@ -83,11 +90,19 @@ class _Likeness:
         same = np.array(positions(truth))[:, None] == np.array(positions(gallery))[None, :]
         self._comparable = same if _connected(same, self._patients, self._names) else np.ones_like(same)
 
-    def of(self, queries: Any) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
-        """Return query patients, gallery patients, and their mean correlation inside the gallery's brains."""
+    def of(self, queries: Any, together: Sequence[Sequence[int]] = ()) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+        """Return query patients, gallery patients, and their mean correlation inside the gallery's brains.
+
+        Args:
+            queries: One image for each true sample.
+            together: Rows in no known order among themselves: the one most alike counts for each of them.
+        """
         asked = [without_common(np.asarray(queries)[:, i], self._common[i]) for i in self._modalities]
         pairs = [masked_ncc(a, entry, self._gallery.brain) for a, entry in zip(asked, self._entries, strict=True)]
-        return patient_similarity(np.mean(pairs, axis=0), self._patients, self._names, self._comparable)
+        alike = np.mean(pairs, axis=0)
+        for rows in together:
+            alike[list(rows)] = alike[list(rows)].max(axis=0)
+        return patient_similarity(alike, self._patients, self._names, self._comparable)
 
 
 def _population(auxiliary: Cohort, at: Sequence[int]) -> list[Floats]:
@@ -107,7 +122,8 @@ def _connected(comparable: NDArray[np.bool_], queries: Sequence[str], gallery: S
     return all(pairs.values())
 
 
-def _identity_numbers(found: Identification, best: Identification, *, other: bool) -> dict[str, Raw]:
+def identity_numbers(found: Identification, best: Identification, *, other: bool) -> dict[str, Raw]:
+    """Return ranks and the gallery's size, for display; `other` says whether the gallery shows another visit."""
     n = len(found.rank)
     visit = "1: another visit of each patient; 0: the attacked images themselves, for want of another visit"
     return {

@@ -14,12 +14,13 @@ from leakaudit.engine.endpoints import Endpoint, Ground, choose_chance, endpoint
 from leakaudit.engine.evidence_matrix import exchange_images
 from leakaudit.engine.identity_endpoints import score_canary, score_identity
 from leakaudit.engine.raw import Raw
+from leakaudit.engine.unordered import same_matching
 from leakaudit.scoring.chance import image_baselines
 from leakaudit.scoring.checks import Floats
 from leakaudit.scoring.holdings import fit_translation
 from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked_ssim, ms_ssim, ms_ssim_scales
 
-__all__ = ["Picture", "score_images"]
+__all__ = ["Picture", "paired_ssim", "ranges_of", "score_images"]
 
 PICTURES = 4
 
@@ -36,7 +37,7 @@ class Picture:
 
 
 def score_images(
-    evidence: Images, rows: Sequence[int], ground: Ground, *, shown: bool = True
+    evidence: Images, rows: Sequence[int], ground: Ground, *, shown: bool = True, groups: Sequence[int] = ()
 ) -> tuple[list[Endpoint], list[Picture]]:
     """Score reconstructed images for fidelity (brain-masked SSIM), identity (rank-1 among other visits), and canary bits.
 
@@ -45,6 +46,8 @@ def score_images(
         rows: Row among the members behind each image.
         ground: The truth.
         shown: Whether raw numbers, exchanged evidence and pictures are wanted, too.
+        groups: Update of each row, where images were matched to the samples behind it; chance is matched in the same way, nothing
+            is exchanged, and identity, which needs no matching, is left to the caller.
 
     Raises:
         EvidenceError: Shapes do not fit the cohort.
@@ -56,7 +59,7 @@ def score_images(
             f"the cohort has {whole.shape} with {', '.join(whole.modalities)}"
         )
     truth = whole.channels(evidence.modalities)
-    ranges = _ranges((ground.auxiliary if len(ground.auxiliary) else ground.members).channels(evidence.modalities))
+    ranges = ranges_of(ground, evidence.modalities)
     patients = [s.patient for s in truth.samples]
 
     def chance_of(cohort: Cohort) -> dict[str, Any]:
@@ -67,6 +70,8 @@ def score_images(
 
     name = choose_chance(ground, chance_of, ssim)
     guess = chance_of(whole)[name]
+    if groups:
+        guess = guess[same_matching(groups, lambda i, j: paired_ssim(guess[i], truth.take(j), ranges))]
     score, blind = ssim(evidence.images, whole), ssim(guess, whole)
     more: dict[str, Any] = {}
     if shown:
@@ -75,11 +80,21 @@ def score_images(
             "ssim_of_chance": patient_mean(blind, patients, "inside the brain"),
             **_numbers(evidence.images, guess, truth, ranges),
         }
-        more["exchange"] = exchange_images(evidence.images, guess, truth, ranges)
+        more["exchange"] = None if groups else exchange_images(evidence.images, guess, truth, ranges)
     fidelity = endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, **more)
-    identity = score_identity(evidence.images, guess, truth, ground, shown=shown)
+    identity = None if groups else score_identity(evidence.images, guess, truth, ground, shown=shown)
     endpoints = [e for e in (fidelity, identity, score_canary(evidence.images, truth, ground, shown=shown)) if e is not None]
     return endpoints, _pictures(evidence.images, guess, truth, score) if shown else []
+
+
+def ranges_of(ground: Ground, modalities: Sequence[str]) -> Floats:
+    """Return the data range of each modality by the auxiliary patients, or for want of them by the members."""
+    return _ranges((ground.auxiliary if len(ground.auxiliary) else ground.members).channels(modalities))
+
+
+def paired_ssim(images: Any, truth: Cohort, ranges: Floats) -> Floats:
+    """Return the masked SSIM of every image with every sample, mean over modalities, shape (images, samples)."""
+    return np.stack([_by_modality(masked_ssim, np.repeat(image[None], len(truth), axis=0), truth, ranges) for image in images])
 
 
 def _ranges(cohort: Cohort) -> Floats:

@@ -53,6 +53,7 @@ class ViewWriter:
         self.rows: dict[str, int] = {}
         self.candidates: dict[str, str] = {}
         self.senders: dict[str, str] = {}
+        self.behind: dict[str, tuple[int, ...]] = {}
         self._sent: set[str] = set()
         self._missing: tuple[str, ...] = ()
 
@@ -74,7 +75,7 @@ class ViewWriter:
         if "architecture" not in self.threat.knows:
             data = {k: v for k, v in data.items() if k not in ("protocol", "task")}
         (folder / "view.json").write_text(json.dumps(data))
-        return Truth(rows=self.rows, candidates=self.candidates, messages=self.senders, missing=self._missing)
+        return Truth(rows=self.rows, candidates=self.candidates, messages=self.senders, behind=self.behind, missing=self._missing)
 
     # Tokens -------------------------------------------------------------------------------------------------------
 
@@ -101,10 +102,7 @@ class ViewWriter:
             for s in self.sources.candidates.samples:
                 sizes[s.patient] = sizes.get(s.patient, 0) + 1
         found += [Target(token=t, kind="candidate", size=sizes[p]) for t, p in sorted(self.candidates.items())]
-        found += [
-            Target(token=t, kind="message", size=len(self.training.holdings(self.facts.seat(s)).tokens))
-            for t, s in sorted(self.senders.items())
-        ]
+        found += [Target(token=t, kind="message", size=len(rows)) for t, rows in sorted(self.behind.items())]
         return found
 
     def _all_patients(self, seen: set[int], attacked: set[int]) -> None:
@@ -146,9 +144,12 @@ class ViewWriter:
         if self.sources.record is not None:
             log = MessageLog(self.sources.record / "messages")
             kept = [e for e in log.entries if self._visible(e)]
-            senders = self._sender_exchange(kept, exchange is not None)
+            goes = _update_exchange(kept, exchange is not None)
             for number, entry in enumerate(kept):
-                with_rows.record(self._cut(log.read(entry), number, exchange, senders))
+                if entry["channel"] == "update" and not entry["samples"]:
+                    with_rows.record(self._update(log.read(entry), goes[number], kept[goes[number]], real=exchange is None))
+                else:
+                    with_rows.record(self._cut(log.read(entry), number, exchange))
         for message in self._outputs(exchange is not None):
             with_rows.record(message)
         with_rows.close()
@@ -157,19 +158,17 @@ class ViewWriter:
         ours = entry["sender"] in self.seats or entry["receiver"] in (*self.seats, *self.threat.plays)
         return ours and entry["channel"] in self.threat.channels
 
-    def _sender_exchange(self, kept: Sequence[Mapping[str, Any]], shuffled: bool) -> dict[str, str]:
-        """Return under whose name each sender's messages without samples appear."""
-        senders = sorted({e["sender"] for e in kept if not e["samples"] and e["channel"] == "update"})
-        if not shuffled or len(senders) < 2:
-            return {s: s for s in senders}
-        return dict(zip(senders, senders[1:] + senders[:1], strict=True))
+    def _update(self, message: Message, number: int, place: Mapping[str, Any], *, real: bool) -> Message:
+        """Return an update as it appears in a place (its own, or in the shuffled set another's), under that one's token."""
+        token = self._salt.token(f"message-{number}")
+        if real:
+            self.senders[token] = message.sender
+            self.behind[token] = tuple(self._row[name] for name in message.behind)
+        where = {k: place[k] for k in ("sender", "round", "step")}
+        return replace(message, samples=(token,), behind=(), **where)
 
-    def _cut(self, message: Message, number: int, exchange: dict[int, list[int]] | None, senders: Mapping[str, str]) -> Message:
+    def _cut(self, message: Message, number: int, exchange: dict[int, list[int]] | None) -> Message:
         if not message.samples:
-            if message.channel == "update":
-                token = self._salt.token(f"message-{number}")
-                self.senders[token] = message.sender
-                return replace(message, sender=senders[message.sender], samples=())
             return message
         take: list[int] = []
         tokens: list[str] = []
@@ -278,6 +277,22 @@ class ViewWriter:
             if not (folder / path.name).exists():
                 shutil.copyfile(path, folder / path.name)
         return {round_: path.name for round_, path in found.items()}
+
+
+def _update_exchange(kept: Sequence[Mapping[str, Any]], shuffled: bool) -> dict[int, int]:
+    """Return in whose place each update of a recording appears, by number: in the shuffled set that of another site.
+
+    Updates of one round change places; those that are alone in their rounds do so with one another.
+    """
+    updates = [i for i, e in enumerate(kept) if e["channel"] == "update" and not e["samples"]]
+    if not shuffled:
+        return {i: i for i in updates}
+    rounds: dict[tuple[int, int], list[int]] = {}
+    for i in updates:
+        rounds.setdefault((kept[i]["round"], kept[i]["step"]), []).append(i)
+    groups = [sorted(g, key=lambda i: str(kept[i]["sender"])) for g in rounds.values() if len(g) > 1]
+    groups.append([i for g in rounds.values() if len(g) == 1 for i in g])
+    return {i: place for g in groups for i, place in zip(g, g[1:] + g[:1], strict=True)}
 
 
 def _rotation(order: Sequence[str], rows: Mapping[str, Sequence[int]], seed: int) -> dict[str, str]:

@@ -45,13 +45,15 @@ class Site(Party):
         self.learner.load(arrived.tensors)
         if self.params.optimizer_state == "restart":
             restart(self.learner.optimizer)
-        for rows in self._batches():
+        batches = self._batches()
+        for rows in batches:
             self._step(torch.tensor(rows, dtype=torch.long, device=self.seat.device))
         after = self.learner.state()
         update = Message(
             channel="update", sender=self.seat.id, receiver="aggregator", round=message.round, step=message.step,
             tensors={k: after[k] - arrived.tensors[k] for k in after},
             weight=float(len(self.holds.tokens)) if self.params.weighting == "samples" else 1.0,
+            behind=tuple(self.holds.tokens[row] for row in dict.fromkeys(row for rows in batches for row in rows)),
         )  # fmt: skip
         sent = self.guard.outgoing(update)
         return [] if sent is None else [sent]

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from leakaudit.scoring.checks import EvidenceError, Floats, finite
 
-__all__ = ["matched_scores"]
+__all__ = ["matched_scores", "matching"]
 
 
 def matched_scores(matrix: ArrayLike, groups: Sequence[Hashable] | None = None) -> Floats:
@@ -47,9 +47,22 @@ def matched_scores(matrix: ArrayLike, groups: Sequence[Hashable] | None = None) 
     return result
 
 
+def matching(matrix: ArrayLike) -> list[int]:
+    """Return which guess each truth is given by the best one-to-one matching.
+
+    Args:
+        matrix: Score of guess i against truth j, larger is better, shape (guesses, truths).
+
+    Raises:
+        EvidenceError: A score is not finite, or there are fewer guesses than truths.
+    """
+    block = finite("the score matrix", matrix, ndim=2)
+    if block.shape[0] < block.shape[1]:
+        raise EvidenceError(f"{block.shape[0]} guesses cannot be matched to {block.shape[1]} truths, one to each")
+    rows, columns = linear_sum_assignment(block, maximize=True)
+    return [int(row) for _, row in sorted(zip(columns, rows, strict=True))]
+
+
 def _match(scores: Floats) -> Floats:
     block = finite("the score matrix", scores)
-    rows, columns = linear_sum_assignment(block, maximize=True)
-    result = np.empty(block.shape[1])
-    result[columns] = block[rows, columns]
-    return result
+    return np.asarray(block[matching(block), np.arange(block.shape[1])])

@@ -40,6 +40,8 @@ class Message:
         tensors: Content by name. In channels that carry samples, the first axis is the sample.
         samples: Opaque token of each row, where rows are samples; empty otherwise.
         weight: Weight of an update in the aggregate (number of samples behind it).
+        behind: Tokens of the samples that an update was computed from, each once. It is for the scorer alone: the wire takes it
+            off before anybody receives the message, and no view contains it.
     """
 
     channel: Channel
@@ -50,6 +52,7 @@ class Message:
     tensors: Tensors
     samples: tuple[str, ...] = ()
     weight: float = 1.0
+    behind: tuple[str, ...] = ()
 
     def carrying(self, tensors: Mapping[str, Tensor]) -> Message:
         """Return the same message with other content."""

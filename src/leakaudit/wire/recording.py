@@ -60,6 +60,7 @@ class Recorder:
         entry = {
             "file": file, "channel": message.channel, "sender": message.sender, "receiver": message.receiver,
             "round": message.round, "step": message.step, "samples": samples, "weight": message.weight,
+            "behind": message.behind,
         }  # fmt: skip
         self._index.write(json.dumps(entry) + "\n")
 
@@ -90,4 +91,5 @@ class MessageLog:
     def read(self, entry: Mapping[str, Any]) -> Message:
         """Read one message of the index."""
         fields = {k: entry[k] for k in ("channel", "sender", "receiver", "round", "step", "weight")}
-        return Message(tensors=read_tensors(self.folder / entry["file"]), samples=tuple(entry["samples"]), **fields)
+        tensors = read_tensors(self.folder / entry["file"])
+        return Message(tensors=tensors, samples=tuple(entry["samples"]), behind=tuple(entry["behind"]), **fields)

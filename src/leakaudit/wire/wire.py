@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -149,4 +149,4 @@ class Wire:
 
     @staticmethod
     def _copy(message: Message) -> Message:
-        return message.carrying({k: t.detach().clone() for k, t in message.tensors.items()})
+        return replace(message, tensors={k: t.detach().clone() for k, t in message.tensors.items()}, behind=())

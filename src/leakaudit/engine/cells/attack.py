@@ -70,7 +70,10 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     secret = adversary_secret(spec, training.salt)
     folder = context.scratch / "adversary"
     truth = ViewWriter(training, threat, sources, secret).write(folder / "view")
-    truth = replace(truth, rows={token: training.original[row] for token, row in truth.rows.items()})
+    truth = replace(
+        truth, rows={token: training.original[row] for token, row in truth.rows.items()},
+        behind={t: tuple(dict.fromkeys(training.original[row] for row in rows)) for t, rows in truth.behind.items()},
+    )  # fmt: skip
     # One patient alone cannot be exchanged with another: there is no shuffled set, and no negative control.
     sets = [REAL, SHUFFLED] if len(training.split.attacked) > 1 or candidates is not None else [REAL]
     request = _request(spec, secret, _adversary(training, threat), spec.get("attack_seed", 0)) | {"messages": sets}

@@ -17,6 +17,7 @@ from leakaudit.engine.image_endpoints import Picture, score_images
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.mask_endpoints import score_masks, score_values
 from leakaudit.engine.membership_endpoints import Candidates, score_membership
+from leakaudit.engine.update_endpoints import score_updates
 from leakaudit.engine.views import REAL, SHUFFLED
 
 __all__ = ["run"]
@@ -35,7 +36,8 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     split = patients.split
     attack = json.loads((entry.folder / "attack.json").read_text())
     ground = Ground(
-        members=patients.cohort.of_patients(split.members), auxiliary=patients.cohort.of_patients(split.auxiliary),
+        members=patients.cohort.of_patients(split.members), attacked=tuple(split.attacked),
+        auxiliary=patients.cohort.of_patients(split.auxiliary),
         validation=patients.cohort.of_patients(split.validation), gallery=patients.gallery,
         owned=spec["threat"]["auxiliary"], held=tuple(spec["held"]),
     )  # fmt: skip
@@ -74,8 +76,8 @@ def _candidates(spec: Mapping[str, Any], context: Context, patients: Patients, c
 
 def _complete(piece: Evidence, attack: Mapping[str, Any]) -> None:
     """Check that every target of the evidence's kind has a row: a patient is never dropped."""
-    wanted = {"candidate"} if isinstance(piece, Scores) else {"sample", "message"}
-    expected = {t["token"] for t in attack["targets"] if t["kind"] in wanted}
+    wanted = "candidate" if isinstance(piece, Scores) else "message" if _about_updates(piece, attack) else "sample"
+    expected = {t["token"] for t in attack["targets"] if t["kind"] == wanted}
     if not expected:
         raise EvidenceError(f"evidence {piece.name!r}: the view has no targets that {type(piece).__name__} can be about")
     missing = expected - set(piece.about)
@@ -99,8 +101,9 @@ def _score(
     """Return the endpoints of one piece; of shuffled evidence (not `shown`) nothing but what its control needs."""
     if isinstance(piece, Scores):
         return [score_membership(piece, attack["truth"]["candidates"], candidates, shown=shown)], []
-    if any(t["kind"] == "message" for t in attack["targets"]):
-        raise EvidenceError(f"evidence {piece.name!r}: evidence about whole messages cannot be scored yet")
+    if _about_updates(piece, attack):
+        endpoints, pictures = score_updates(piece, attack["truth"]["behind"], ground, shown=shown)
+        return [e.to_json() for e in endpoints], pictures
     rows = rows_of(piece.about, attack["truth"]["rows"], piece.name)
     if isinstance(piece, Images):
         endpoints, pictures = score_images(piece, rows, ground, shown=shown)
@@ -108,3 +111,8 @@ def _score(
     if isinstance(piece, Masks):
         return [e.to_json() for e in score_masks(piece, rows, ground, shown=shown)], []
     return [e.to_json() for e in score_values(piece, rows, ground, shown=shown)], []
+
+
+def _about_updates(piece: Evidence, attack: Mapping[str, Any]) -> bool:
+    kinds = {t["token"]: t["kind"] for t in attack["targets"]}
+    return any(kinds.get(token) == "message" for token in piece.about)
