@@ -216,8 +216,9 @@ def build(
         (folder / name / "view.json").write_text(json.dumps(data))
         if owns != "none":
             save_cohort(folder / name / "auxiliary", auxiliary)
-        held = [m for seat in protocol.facts.played(plays) for m in protocol.facts.seat(seat).modalities]
-        if held:
+        played = [protocol.facts.seat(seat) for seat in protocol.facts.played(plays)]
+        held = [m for seat in played for m in seat.modalities]
+        if held or any(seat.labels for seat in played):
             save_cohort(folder / name / "holdings", _holdings(victims.channels(held), tokens))
         for number, parts in snapshots.items():
             for seat_id, state in parts.items():

@@ -327,4 +327,4 @@ def test_the_descriptors_are_listed_without_torch() -> None:
         "assert 'torch' not in sys.modules; print(*names)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["model-inversion", "likelihood-inversion", "unsplit"]
+    assert {"model-inversion", "likelihood-inversion", "unsplit", "gradient-inversion"} <= set(done.stdout.split())

@@ -63,6 +63,8 @@ class _About:
         where = f"evidence {self.name!r}"
         if len(array) != len(self.about):
             raise EvidenceError(f"{where} has {len(array)} rows about {len(self.about)} targets")
+        if self.round is not None and self.round < 0:
+            raise EvidenceError(f"{where} has round {self.round}: give the number of the round, or None for the last messages")
         if not np.isfinite(array).all():
             raise EvidenceError(f"{where} has values that are not finite")
 

@@ -74,7 +74,7 @@ def assemble(
         baselines=[writer.baseline(b) for b in plan.baselines], pairings=[writer.pairings.pairing(j) for j in results.judged],
         comparisons=writer.compared.comparisons(), equal_utility=writer.compared.equal_utility(),
         coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.watched.alarms(),
-        detections=writer.watched.detections(), cells=writer.cells(),
+        detections=writer.watched.detections(), seats=writer.seats(), cells=writer.cells(),
         errors=writer.errors(), contains_patient_images=patient_images,
     )  # fmt: skip
     return with_sentences(report)
@@ -190,6 +190,18 @@ class _Writer:
             m.Traffic(protocol=p, defense=d, channel=cast(Channel, c), sender=s, receiver=r, messages=n, bytes=size)
             for (p, d, c, s, r), (n, size) in rows.items()
         ]
+
+    def seats(self) -> list[m.SeatHolding]:
+        """Return who holds and sends what in each protocol; all defenses of one share its seats."""
+        facts = {b.protocol: b.facts for b in self.plan.baselines}
+        return [
+            m.SeatHolding(
+                protocol=protocol, seat=s.id, role=s.role, modalities=list(s.modalities), labels=s.labels,
+                levels=list(f.levels) if any(w.sender == s.role and w.names == f.levels != () for w in f.flows) else [],
+            )
+            for protocol, f in facts.items()
+            for s in f.seats
+        ]  # fmt: skip
 
     def cells(self) -> m.CellCounts:
         ends = self.outcomes.values()

@@ -91,7 +91,7 @@ class PairingWriter:
         shown: Callable[[Any], Any] = (lambda rows: rows) if self.synthetic or self.public else marked
         return [
             mp.ImageTriple(
-                patient=pseudonym(self.salt, p["patient"]), seat=p["seat"], level=p["level"],
+                patient=pseudonym(self.salt, p["patient"]), seat=p["seat"], level=p["level"], round=p["round"],
                 **{name: encode_png(shown(p[name])) for name in ("original", "reconstruction", "chance")}, score=p["score"],
             )
             for p in judged.pictures

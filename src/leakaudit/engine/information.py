@@ -41,7 +41,9 @@ def information(training: Training, trained: Trained) -> dict[str, list[float]]:
 def _images(training: Training, facts: SeatFacts) -> tuple[Tensor, Tensor]:
     """Return a few attacked images that a seat holds, and which voxels of them lie in the brain."""
     members = training.members
-    rows = [i for i in training.attacked() if facts.site in (None, members.samples[i].site)][:SOME]
+    there = [i for i in training.attacked() if facts.site in (None, members.samples[i].site)]
+    # One image of each patient, so that the number of images is one of patients.
+    rows = list({members.samples[i].patient: i for i in reversed(there)}.values())[:SOME]
     index = [members.modalities.index(m) for m in facts.modalities]
     x = torch.from_numpy(np.ascontiguousarray(members.images[rows][:, index])).to(training.device)
     brain = torch.from_numpy(np.ascontiguousarray(members.brain[rows])).to(training.device)

@@ -147,7 +147,9 @@ class _Judge:
         cells = [self.outcomes[k] for k in pairing.attacks if k in self.outcomes]
         return Judged(
             pairing=pairing, result=result, verdict=pairing_verdict(result, self.policy), merged=self.stored.merged(pairing),
-            pictures=tuple({**p, "seat": e["seat"], "level": e["level"]} for e in scores[0]["evidence"] for p in e["pictures"]),
+            pictures=tuple(
+                {**p, **{k: e[k] for k in ("seat", "level", "round")}} for e in scores[0]["evidence"] for p in e["pictures"]
+            ),
             sabotage=_sabotage(altered), altered=_hijacked(altered, pairing), sandbox=str(attacks[0].get("sandbox", "")),
             seconds=sum(c.seconds for c in cells) if cells and not any(c.cached for c in cells) else None,
             peak_mb=max((c.peak_mb for c in cells), default=0.0) or None,

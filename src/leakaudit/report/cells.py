@@ -15,6 +15,7 @@ from leakaudit.report.base import Count, Measured
 from leakaudit.report.model import Baseline, Comparison, DataFacts, Report, Utility
 from leakaudit.report.pairings import Controls, Endpoint, Leakage, Pairing, Strongest
 from leakaudit.report.privacy import every_text
+from leakaudit.report.trainings import Information
 
 __all__ = ["coarse", "suppress"]
 
@@ -190,7 +191,14 @@ class _Suppressed:
         if strongest is not None and self._is_hidden(place, strongest):
             strongest = self._missing(strongest)
         reasons = [_without_tail(r) or self.why for r in baseline.reasons]
-        return baseline.model_copy(update={"utility": utility, "strongest": strongest, "by_kind": by_kind, "reasons": reasons})
+        update = {"utility": utility, "strongest": strongest, "by_kind": by_kind, "reasons": reasons}
+        return baseline.model_copy(update=update | {"information": [self._information(i) for i in baseline.information]})
+
+    def _information(self, information: Information) -> Information:
+        if not self._is_small(information.images):
+            return information
+        hidden = {"dfil": self._missing(information.dfil), "mse": self._missing(information.mse)}
+        return information.model_copy(update={**hidden, "images": self.few})
 
     def _is_hidden(self, place: Place, strongest: Strongest) -> bool:
         return any(

@@ -49,8 +49,8 @@ def difference(before: Measured, after: Measured) -> Measured:
 def compare_reports(a: Report, b: Report) -> Changes:
     """Compare what two reports call by the same labels.
 
-    Protocols, defenses, attacks and endpoints are matched by label (an endpoint also by channel, seat and level). What a label
-    stands for is the recipe's business: `noise` may be stronger in B, and this is how to see what that changed.
+    Protocols, defenses, attacks and endpoints are matched by label (an endpoint also by channel, seat, level and round). What a
+    label stands for is the recipe's business: `noise` may be stronger in B, and this is how to see what that changed.
 
     Args:
         a: The earlier report.
@@ -139,6 +139,7 @@ def _by_key(items: Iterable[_T], key: Callable[[_T], tuple[str, ...]]) -> dict[H
 
 def _label(endpoint: Endpoint) -> str:
     details = [part for part in (endpoint.channel, endpoint.seat, endpoint.level) if part]
+    details += [f"round {endpoint.round}"] if endpoint.round is not None else []
     return f"{endpoint.name} ({', '.join(details)})"
 
 

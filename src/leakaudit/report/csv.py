@@ -20,12 +20,12 @@ _NUMBERS = (
 )  # fmt: skip
 
 COLUMNS = (
-    *_PAIRING, "endpoint", "kind", "endpoint_status", "channel", "seat", "level", *_NUMBERS,
+    *_PAIRING, "endpoint", "kind", "endpoint_status", "channel", "seat", "level", "round", *_NUMBERS,
     *(f"{name}{part}" for name in _CONTROLS for part in ("", "_low", "_high", "_passed")),
     "confounded", "chance_name", "scope", "missing_because", "reasons",
 )  # fmt: skip
-"""Columns in order. `above_...`: share of patients above patient_max. `p...`: permutation test over exchanged evidence. The
-interval of the negative control has level 99.9 %, all others 95 %."""
+"""Columns in order. `round`: empty for the last messages. `above_...`: share of patients above patient_max. `p...`: permutation
+test over exchanged evidence. The interval of the negative control has level 99.9 %, all others 95 %."""
 
 
 def _text(value: str | None) -> str:
@@ -69,7 +69,8 @@ def _row(pairing: Pairing, endpoint: Endpoint | None) -> list[str]:
     reasons = _text("; ".join(pairing.reasons))
     if endpoint is None:
         return [*head, *[""] * (len(COLUMNS) - len(head) - 1), reasons]
-    place = (endpoint.name, endpoint.kind, endpoint.status, endpoint.channel, endpoint.seat, endpoint.level)
+    taken = None if endpoint.round is None else str(endpoint.round)
+    place = (endpoint.name, endpoint.kind, endpoint.status, endpoint.channel, endpoint.seat, endpoint.level, taken)
     made: list[Control | None] = [getattr(endpoint.controls, name) for name in _CONTROLS]
     controls = [cell for c in made for cell in (*map(_number, _bounded(c)), _word(c.passed if c else None))]
     leakage = endpoint.leakage

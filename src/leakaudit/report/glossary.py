@@ -46,6 +46,11 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "cut": ("cut, level", "Where the network is divided between hospital and server. Shallow levels are closer to the image."),
     "defense": ("defense", "What is changed so that less leaks, for example noise on the messages."),
     "delta": ("delta", "Probability with which a formal guarantee may fail. Belongs to epsilon."),
+    "dfil": (
+        "dFIL, Fisher information",
+        "How much one message tells about each voxel of an image (diagonal Fisher information leakage; Maeng et al., NeurIPS "
+        "2023). An unbiased attacker with one message has a mean squared error of at least 1/dFIL.",
+    ),
     "dice": (
         "Dice",
         "Overlap of the predicted and the expert\u2019s tumor outline: 0 none, 1 perfect. The measure of usefulness here.",

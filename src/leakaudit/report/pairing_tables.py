@@ -5,20 +5,26 @@ Written as strings and not by templates: a report may have a thousand pairings, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from leakaudit.report.base import Measured
 from leakaudit.report.pairings import Control, Controls, Endpoint, Pairing, RawValue, ShuffleTest
-from leakaudit.report.phrases import number, percent, plural, probability
+from leakaudit.report.phrases import number, percent, plural, probability, whereabouts
 from leakaudit.report.pieces import missing, result, status, value
+from leakaudit.report.trainings import Information
 from leakaudit.report.vocabulary import raw_name
 
-__all__ = ["basis_table", "controls_table", "endpoints_table", "patient_values", "spread_table"]
+__all__ = ["basis_table", "controls_table", "endpoints_table", "fine", "informed", "patient_values", "spread_table"]
 
 
 _SHORT = 6
 """Longest unit that follows its number without brackets."""
+
+_ERRORS = ("mse", "mse_of_chance")
+"""Raw scores that can be small and are compared with 1/dFIL, so that two digits after the point may say nothing."""
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[str], kind: str = "") -> Markup:
@@ -45,7 +51,7 @@ def endpoints_table(pairing: Pairing) -> Markup:
     rows = []
     for e in pairing.endpoints:
         limit = "none" if e.limit is None else number(e.limit)
-        where = f"{e.channel}<small>{escape(e.seat or 'all seats')}{f', {escape(e.level)}' if e.level else ''}</small>"
+        where = f"{e.channel}<small>{escape(', '.join(whereabouts(e)))}</small>"
         cells = (status(e.status), where, f"#{value(e.leakage)}", f"#{limit}", f"#{e.leakage.patients}", _worst(e), _above(e))
         rows.append(_row(f"{escape(e.name)}<small>{e.kind}</small>", (*cells, str(escape(e.leakage.scope)))))
     return _table("Endpoints. Leakage from chance (0) to full recovery (1), 95 % interval", heads, rows, "wide")
@@ -74,8 +80,13 @@ def _above(endpoint: Endpoint) -> str:
     return f"{percent(above.value)} of {endpoint.leakage.patients}{bounds}"
 
 
-def basis_table(pairing: Pairing) -> Markup:
-    """Return what the numbers rest on: chance, full recovery, runs of the attack, blind baseline, scores in their own units."""
+def basis_table(pairing: Pairing, information: Mapping[str, Information] | None = None) -> Markup:
+    """Return what the numbers rest on: chance, full recovery, runs of the attack, blind baseline, scores in their own units.
+
+    Args:
+        pairing: The pairing.
+        information: Fisher information of what each seat sends in this training, by seat.
+    """
     blind = any(e.blind is not None or e.confounded for e in pairing.endpoints)
     extra = ["Blind baseline"] if blind else []
     heads = ("Endpoint", "Chance score", "#Full recovery", "Runs of the attack", *extra, "In its own units")
@@ -86,9 +97,41 @@ def basis_table(pairing: Pairing) -> Markup:
         guess = f"<small>{escape(leakage.chance_name)}</small>" if leakage.chance_name else ""
         anchor = missing("none") if leakage.anchor is None else number(leakage.anchor)
         cells = [f"{chance}{guess}", f"#{anchor}", _seeds(e), *([_blind(e)] if blind else [])]
-        cells.append("<br>".join(_raw(name, r) for name, r in e.raw.items()) or missing("none"))
+        scores = [_raw(name, r) for name, r in e.raw.items()]
+        bound = informed(e, information or {})
+        if bound is not None:
+            scores.insert(list(e.raw).index("mse") + 1, _bound(e.raw["mse"], bound))
+        cells.append("<br>".join(scores) or missing("none"))
         rows.append(_row(str(escape(e.name)), cells))
     return _table("What the numbers rest on", heads, rows)
+
+
+def informed(endpoint: Endpoint, information: Mapping[str, Information]) -> Information | None:
+    """Return the Fisher information that bounds an endpoint's MSE; None where it speaks of something else.
+
+    It is of activations, of one seat, and in the unit of the mean squared error.
+    """
+    if endpoint.channel != "activation" or "mse" not in endpoint.raw:
+        return None
+    return information.get(endpoint.seat or "")
+
+
+def _bound(error: RawValue, bound: Information) -> str:
+    """Return the least MSE of an unbiased attacker, and whether this attack lies below it."""
+    below = error.value is not None and bound.mse.value is not None and error.value < bound.mse.value
+    note = "; this attack lies below it, so it is biased or saw more messages" if below else ""
+    return f"least MSE of an unbiased attacker with one message (1/dFIL) {fine(bound.mse)}{note}"
+
+
+def fine(part: Measured) -> Markup:
+    """Return a value with its interval and as many digits as its first two that are not zero need."""
+    return value(part, _digits(part.value))
+
+
+def _digits(number_: float | None) -> int:
+    """Return digits after the point, at least two."""
+    size = abs(number_ or 0.0)
+    return 2 if size == 0 or size >= 0.1 else 1 - math.floor(math.log10(size))
 
 
 def _seeds(endpoint: Endpoint) -> str:
@@ -114,9 +157,9 @@ def _raw(name: str, raw: RawValue) -> str:
         return head + missing((reason if reason.startswith("not ") else f"not resolvable: {reason}") + n)
     # A short unit follows its number (dB, mm); a longer one explains it.
     unit = f" {escape(raw.unit)}" if len(raw.unit) <= _SHORT else f" ({escape(raw.unit)})"
-    # A count (a gallery of 100) has no decimals.
+    # A count (a gallery of 100) has no decimals; an error keeps two digits that are not zero.
     counted = raw.value >= 2 and raw.value.is_integer() and raw.ci is None and (not raw.unit or len(raw.unit) > _SHORT)
-    digits = 0 if counted else 2
+    digits = 0 if counted else _digits(raw.value) if name in _ERRORS else 2
     return f"{head}{value(raw, digits)}{unit if raw.unit else ''}{n}"
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "place",
     "plural",
     "probability",
+    "whereabouts",
 ]
 
 _MINUS = "\u2212"
@@ -89,5 +90,11 @@ def pairing_name(pairing: Pairing) -> str:
 
 
 def place(endpoint: Endpoint) -> str:
-    """Return where an endpoint was taken: channel, seat, level."""
-    return ", ".join([endpoint.channel, endpoint.seat or "all seats", *([endpoint.level] if endpoint.level else [])])
+    """Return where an endpoint was taken: channel, seat, level, round."""
+    return ", ".join([endpoint.channel, *whereabouts(endpoint)])
+
+
+def whereabouts(endpoint: Endpoint) -> list[str]:
+    """Return seat, level and round of an endpoint; a level and a round only where they are stated."""
+    level = [endpoint.level] if endpoint.level else []
+    return [endpoint.seat or "all seats", *level, *([f"round {endpoint.round}"] if endpoint.round is not None else [])]

@@ -12,11 +12,13 @@ import jinja2
 from markupsafe import Markup
 
 from leakaudit.errors import UserError
-from leakaudit.report import frameworks, glossary, pairing_tables, pieces, statement, tradeoffs, views, vocabulary
+from leakaudit.report import detection, frameworks, glossary, pairing_tables, pieces, statement, tradeoffs, views, vocabulary
+from leakaudit.report.heatmap import step_words
+from leakaudit.report.leakage_map import leakage_maps
 from leakaudit.report.model import Report
 from leakaudit.report.pairing_words import worst_endpoint
 from leakaudit.report.pairings import Pairing
-from leakaudit.report.phrases import defense_name, interval, number, plural
+from leakaudit.report.phrases import defense_name, interval, number, percent, plural
 from leakaudit.report.strips import patient_strip, scale_symbol
 from leakaudit.report.svg import icon_id
 from leakaudit.report.words import with_sentences
@@ -50,9 +52,11 @@ SECTIONS = tuple(
         ("tradeoff", "Privacy against utility", "Privacy and utility"),
         ("utility", "What each defense costs", "Cost of defenses"),
         ("channels", "Leakage by channel", "Channels"),
+        ("leakagemap", "Leakage map: who, which level, which attack", "Leakage map"),
         ("coverage", "Coverage: channels and attack families", "Coverage"),
         ("guarantees", "Formal guarantees", "Guarantees"),
         ("pairings", "Pairing by pairing", "Pairings"),
+        ("detection", "Detection of tampering", "Detection"),
         ("failures", "Failures and alarms", "Failures"),
         ("limits", "Limitations", "Limitations"),
         ("extra", "Further sections by plugins", "Further sections"),
@@ -73,6 +77,7 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
     env.filters.update(
         num=number,
+        percent=percent,
         sentence=lambda text: text[:1].upper() + text[1:],
         size=_size,
         sentence_of=statement.claim_sentence,
@@ -81,11 +86,11 @@ def _environment() -> jinja2.Environment:
     env.globals.update(
         icon=pieces.icon, status=pieces.status, claim=pieces.claim, value=pieces.value, missing=pieces.missing,
         defense=defense_name, interval=interval, plural=plural, icon_id=icon_id, term=glossary.term, strip=patient_strip,
-        scale_symbol=scale_symbol, worst_endpoint=worst_endpoint, covered=statement.covered, not_covered=statement.not_covered,
-        claims_of=views.claims_of, never_covered=statement.NEVER_COVERED, never_proved=statement.NEVER_PROVED,
-        claim_words=statement.CLAIM_WORDS, status_words=vocabulary.STATUS_WORDS, channel_words=vocabulary.CHANNEL_WORDS,
-        family_words=vocabulary.FAMILY_WORDS, unit_words=vocabulary.UNIT_WORDS, threshold_words=vocabulary.THRESHOLD_WORDS,
-        glossary=glossary.GLOSSARY, frameworks=frameworks.FRAMEWORKS,
+        scale_symbol=scale_symbol, step_words=step_words, worst_endpoint=worst_endpoint, covered=statement.covered,
+        not_covered=statement.not_covered, claims_of=views.claims_of, never_covered=statement.NEVER_COVERED,
+        never_proved=statement.NEVER_PROVED, claim_words=statement.CLAIM_WORDS, status_words=vocabulary.STATUS_WORDS,
+        channel_words=vocabulary.CHANNEL_WORDS, family_words=vocabulary.FAMILY_WORDS, unit_words=vocabulary.UNIT_WORDS,
+        threshold_words=vocabulary.THRESHOLD_WORDS, glossary=glossary.GLOSSARY, frameworks=frameworks.FRAMEWORKS,
         **{name: getattr(pairing_tables, name) for name in pairing_tables.__all__},
     )  # fmt: skip
     return env
@@ -118,7 +123,9 @@ def _context(report: Report, budget: int) -> dict[str, Any]:
         "trade_offs": tradeoffs.trade_offs(report), "compared": tradeoffs.comparisons(report),
         "curves": tradeoffs.equal_utility(report), "channels": views.channel_rows(report),
         "coverage": views.coverage_tables(report), "images": views.image_shares(report, budget),
-        "likelihoods": frameworks.likelihoods(report),
+        "likelihoods": frameworks.likelihoods(report), "leakage_maps": leakage_maps(report),
+        "detections": detection.detection_rows(report), "reading": detection.reading(report),
+        "information": views.information(report), "sending": [b for b in report.baselines if b.information],
         "hd95_regions": list(dict.fromkeys(r for b in report.baselines for r in b.utility.hd95)),
         "patient_max": report.threshold("patient_max"), "expand": len(report.pairings) <= 60,
         "acceptable": any(b.status == b.utility.status == "PASS" for b in report.baselines),
@@ -159,7 +166,8 @@ def render_html(report: Report, *, restricted: bool = False, image_budget: int =
     if report.sentences is None:
         report = with_sentences(report)
     context = _context(report, image_budget)
-    shown = [s for s in SECTIONS if s.anchor != "extra" or report.sections]
+    present = {"extra": report.sections, "leakagemap": context["leakage_maps"], "detection": report.detections}
+    shown = [s for s in SECTIONS if present.get(s.anchor, True)]
     css = (resources.files("leakaudit.report") / "templates" / "style.css").read_text(encoding="utf-8")
     bodies = [(section, _render_section(section, context)) for section in shown]
     page = _environment().get_template("page.html.j2")

@@ -58,7 +58,7 @@ def rule(kind: str, label: str, x1: float, y1: float, x2: float, y2: float) -> s
     return line + f'<text class="rule-label {kind}" {where}>{escape(label)}</text>'
 
 
-def chart(name: str, title: str, description: str, size: tuple[int, int]) -> str:
+def chart(name: str, title: str, description: str, size: tuple[int, int], kind: str = "") -> str:
     """Return the opening of a chart with title and description for assistive technology.
 
     Args:
@@ -66,8 +66,10 @@ def chart(name: str, title: str, description: str, size: tuple[int, int]) -> str
         title: What it is.
         description: What can be seen, in words.
         size: Width and height in pixels of its own coordinates.
+        kind: Further class: a chart that has one is drawn in that size and not as wide as the page allows.
     """
+    fixed = f' {kind}" width="{size[0]}" height="{size[1]}"' if kind else '"'
     return (
-        f'<svg class="chart" viewBox="0 0 {size[0]} {size[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<svg class="chart{fixed} viewBox="0 0 {size[0]} {size[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
     )

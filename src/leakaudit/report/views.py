@@ -10,10 +10,11 @@ from leakaudit.report.base import Status
 from leakaudit.report.model import Baseline, Coverage, Report, Traffic
 from leakaudit.report.pairings import Claim, Endpoint, ImageTriple, Pairing
 from leakaudit.report.phrases import gap_name
+from leakaudit.report.trainings import Information
 
 __all__ = [
     "ChannelRow", "CoverageTable", "MatrixRow", "channel_rows", "claims_of", "coverage_tables", "gaps", "image_shares",
-    "matrix", "reasons", "status_counts",
+    "information", "matrix", "reasons", "status_counts",
 ]  # fmt: skip
 
 
@@ -156,3 +157,8 @@ def claims_of(report: Report, baseline: Baseline) -> list[tuple[Pairing, Claim]]
     """Return the tests that a training's formal claim was put to."""
     found = [p for p in report.pairings if (p.protocol, p.defense) == (baseline.protocol, baseline.defense)]
     return [(p, p.claim) for p in found if p.claim is not None]
+
+
+def information(report: Report) -> dict[tuple[str, str], dict[str, Information]]:
+    """Return the Fisher information of what each seat sends, by training and seat."""
+    return {(b.protocol, b.defense): {i.seat: i for i in b.information} for b in report.baselines}

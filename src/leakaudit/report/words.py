@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from leakaudit.report.detection import detection_lines
 from leakaudit.report.model import Baseline, Report, Sentences
 from leakaudit.report.pairing_words import ONE_RUN, limit_of, pairing_sentences, worst_endpoint
 from leakaudit.report.pairings import Pairing
@@ -76,6 +77,8 @@ def _not_shown(report: Report) -> list[str]:
     lines.append(f"How many patients can be identified. {NOT_A_SHARE}")
     if any(b.guarantee for b in report.baselines) or any(p.guarantee for p in report.pairings):
         lines.append(f"Protection beyond a formal guarantee\u2019s own channel and unit. {NEVER_COVERED}")
+    if report.detections:
+        lines.append("Whether a hijacker who knows the detector would be noticed. A detection rate speaks of these attacks only.")
     if tried > 1:
         lines.append(
             f"How a defense chosen beforehand would do. {plural(tried, 'defense')} were tried; limits were tightened accordingly."
@@ -112,6 +115,7 @@ def _against(report: Report) -> list[str]:
         lines.append(f"Not attacked: {named}. Nothing is known about these channels.")
     for status in ("FAIL", "ERROR", "REVIEW"):
         lines += [_defense_line(b) for b in report.baselines if b.status == status]
+    lines += detection_lines(report)
     lines += [_defense_line(b) for b in report.baselines if b.status == "PASS" and b.utility.status != "PASS"]
     return lines + claim_lines(report, ["UNTESTABLE"])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import DefenseParams
 from leakaudit.threats import Needs, NotApplicable
 
-__all__ = ["SplitGuardParams"]
+__all__ = ["GradientScrutinizerParams", "SplitGuardParams"]
 
 
 class SplitGuardParams(DefenseParams):
@@ -34,3 +34,47 @@ class SplitGuardParams(DefenseParams):
                 reason="SplitGuard needs masks that are sent to the server (protocol split with labels: sent), to send false ones"
             )
         return Needs(seats=("client", "label-holder"), channels=("label",))
+
+
+class GradientScrutinizerParams(DefenseParams):
+    """Watching whether the gradients that come back tell samples apart."""
+
+    warm_up: int = Field(
+        20, ge=0,
+        description="Batches whose gradients are remembered but not judged; without normalization the first ones of an honest "
+        "server are alike too.",
+    )  # fmt: skip
+    window: int = Field(
+        80, ge=2,
+        description="Pairs of the same sample that make a score: with 8 samples a batch, those of 10 batches. The first pass "
+        "over the data has none.",
+    )  # fmt: skip
+    statistic: Literal["own-share", "separation"] = Field(
+        "own-share",
+        description="own-share: 1 - D / S, with S and D the mean similarity of the gradients of the same sample and of different "
+        "ones; separation: (S - D) / pooled standard deviation, as the paper measures the distance of its two sets, which on "
+        "masks takes honest servers for hijackers and hijackers for honest.",
+    )
+    threshold: float = Field(
+        0.5, gt=0, description="Score below which an alarm is raised; own-share lies in [0, 1], separation in standard deviations."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_passed(self) -> GradientScrutinizerParams:
+        if self.statistic == "own-share" and self.threshold >= 1:
+            raise ValueError(
+                f"threshold {self.threshold:g} would raise an alarm under every server: own-share is at most 1, take less than 1"
+            )
+        return self
+
+    def needs(self, facts: ProtocolFacts) -> Needs | NotApplicable:
+        """Ask for the clients, which compare the gradients that they get in one pass and in the next."""
+        if not any(f.channel == "cut-gradient" and f.receiver == "client" for f in facts.flows):
+            return NotApplicable(
+                reason="the gradients scrutinizer needs gradients that come back to image clients (protocol split)"
+            )
+        if facts.rounds < 2:
+            return NotApplicable(
+                reason="the gradients scrutinizer compares a sample's gradients in two passes: it needs rounds: 2 or more"
+            )
+        return Needs(seats=("client",), channels=("cut-gradient",))

@@ -13,25 +13,17 @@ from leakaudit_cut.params import (
     RandomProjectionParams,
 )
 from leakaudit_cut.params_learned import AttackerAwareParams, BottleneckParams, NoPeekParams, ShredderParams
-from leakaudit_cut.params_watching import SplitGuardParams
+from leakaudit_cut.params_watching import GradientScrutinizerParams, SplitGuardParams
 
 _TITCOMBE = "Titcombe et al. 2021, Practical Defences Against Model Inversion Attacks for Split Neural Networks, 2104.05743"
 
 
 @hookimpl
 def leakaudit_defenses() -> Iterable[DefenseInfo]:
-    """What changes the activations of image clients: noise, dropout, compression, and clients that learn to send less."""
+    """What changes the activations of image clients (noise, dropout, compression, learning to send less), and what watches."""
     yield from _plain()
     yield from _learned()
-    yield DefenseInfo(
-        name="splitguard",
-        summary="Catches a hijacking server by batches with false masks, which clients do not learn from.",
-        params=SplitGuardParams,
-        target="leakaudit_cut.splitguard:SplitGuard",
-        api_version="1.0",
-        references=("Erdogan, Kupcu and Cicek, WPES 2022, SplitGuard: Detecting and Mitigating Training-Hijacking Attacks",),
-        channels=("label",),
-    )
+    yield from _watching()
 
 
 def _plain() -> Iterable[DefenseInfo]:
@@ -136,4 +128,30 @@ def _learned() -> Iterable[DefenseInfo]:
         api_version="1.0",
         references=("Li et al., CVPR 2022, ResSFL: A Resistance Transfer Framework for Defending Model Inversion, 2205.04007",),
         channels=("activation",),
+    )
+
+
+def _watching() -> Iterable[DefenseInfo]:
+    yield DefenseInfo(
+        name="gradient-scrutinizer",
+        summary="Catches a hijacking server by gradients that are alike for different samples; sends and changes nothing.",
+        params=GradientScrutinizerParams,
+        target="leakaudit_cut.scrutinizer:GradientScrutinizer",
+        api_version="1.0",
+        references=(
+            "Fu et al., NDSS 2023, Focusing on Pinocchio's Nose: A Gradients Scrutinizer to Thwart Split-Learning Hijacking "
+            "Attacks Using Intrinsic Attributes",
+        ),
+        channels=("cut-gradient",),
+        detector=True,
+    )
+    yield DefenseInfo(
+        name="splitguard",
+        summary="Catches a hijacking server by batches with false masks, which clients do not learn from.",
+        params=SplitGuardParams,
+        target="leakaudit_cut.splitguard:SplitGuard",
+        api_version="1.0",
+        references=("Erdogan, Kupcu and Cicek, WPES 2022, SplitGuard: Detecting and Mitigating Training-Hijacking Attacks",),
+        channels=("label",),
+        detector=True,
     )

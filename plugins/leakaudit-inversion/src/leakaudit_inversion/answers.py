@@ -11,6 +11,7 @@ from torch import Tensor
 
 from leakaudit.attacks import Evidence, Images, View
 from leakaudit.facts import SeatFacts
+from leakaudit.threats import Channel
 from leakaudit_inversion.stance import Stage
 
 __all__ = ["Answers", "prior_images"]
@@ -25,10 +26,11 @@ class Answers:
         client: Whose images they are.
         stage: When they were sent.
         names: Endpoints: levels or `"joint"`.
+        channel: Where they were seen.
     """
 
-    def __init__(self, client: SeatFacts, stage: Stage, names: Sequence[str]) -> None:
-        self._client, self._stage = client, stage
+    def __init__(self, client: SeatFacts, stage: Stage, names: Sequence[str], channel: Channel = "activation") -> None:
+        self._client, self._stage, self._channel = client, stage, channel
         self._images: dict[str, dict[str, Floats]] = {name: {} for name in names}
 
     def add(self, name: str, tokens: Sequence[str], images: Tensor) -> None:
@@ -53,9 +55,9 @@ class Answers:
             whole = found | dict(zip(unseen, prior(unseen), strict=True)) if unseen else found
             pieces.append(
                 Images(
-                    name=f"{self._client.id}/{name}{self._stage.suffix}", channel="activation", about=tuple(order),
+                    name=f"{self._client.id}/{name}{self._stage.suffix}", channel=self._channel, about=tuple(order),
                     seat=self._client.id, level=name, images=np.stack([whole[token] for token in order]),
-                    modalities=self._client.modalities,
+                    modalities=self._client.modalities, round=self._stage.round,
                 )
             )  # fmt: skip
         return pieces

@@ -19,7 +19,7 @@ from leakaudit_inversion.observed import Observed, gathered
 from leakaudit_inversion.params import ModelInversionParams
 from leakaudit_inversion.pooling import Pooling
 from leakaudit_inversion.setting import attacked_clients, held_modalities, seeded
-from leakaudit_inversion.source import HOLDINGS, Auxiliary, Source, held_out_rows
+from leakaudit_inversion.source import HOLDINGS, Auxiliary, Holdings, Source, held_out_rows
 from leakaudit_inversion.span import spans_of
 from leakaudit_inversion.stance import Stage
 from leakaudit_inversion.training import train_decoders
@@ -76,7 +76,7 @@ class ModelInversion(Attack[ModelInversionParams]):
         if self._fitted is None:
             self.fit(view)
         assert self._fitted is not None
-        holdings = _Holdings.of(view)
+        holdings = Holdings.of(view)
         evidence: list[Evidence] = []
         for fitted in self._fitted:
             levels = {level for decoder in fitted.decoders.values() for level in decoder.levels if level != HOLDINGS}
@@ -88,27 +88,7 @@ class ModelInversion(Attack[ModelInversionParams]):
         return evidence
 
 
-@dataclass(frozen=True, slots=True)
-class _Holdings:
-    """The colluding client's images of the members, by token."""
-
-    images: Tensor
-    rows: Mapping[str, int]
-
-    @staticmethod
-    def of(view: View) -> _Holdings | None:
-        modalities = held_modalities(view)
-        if not modalities or view.holdings is None:
-            return None
-        cohort = view.holdings.channels(modalities)
-        rows = {sample.patient: i for i, sample in enumerate(cohort.samples)}
-        return _Holdings(torch.from_numpy(cohort.images.copy()).float(), rows)
-
-    def take(self, tokens: Sequence[str], device: torch.device) -> Tensor:
-        return self.images[[self.rows[token] for token in tokens]].to(device)
-
-
-def _decode(fitted: _Fitted, observed: Observed, holdings: _Holdings | None, answers: Answers) -> None:
+def _decode(fitted: _Fitted, observed: Observed, holdings: Holdings | None, answers: Answers) -> None:
     merged = fitted.pooling.merge(observed.draws, observed.seen)
     if holdings is not None:
         merged[HOLDINGS] = holdings.take(observed.tokens, next(iter(merged.values())).device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from leakaudit.attacks import View
+from leakaudit.threats import Channel
 from leakaudit.wire import Message
 from leakaudit_inversion.stance import Stage
 
@@ -53,25 +54,29 @@ class _Row:
     step: int
 
 
-def first_message(view: View, client: str, stage: Stage) -> Message | None:
-    """Return the first message of a client in a stage, or None: what it looks like."""
-    return next(_messages(view, client, stage), None)
+def first_message(view: View, client: str, stage: Stage, channel: Channel = "activation") -> Message | None:
+    """Return the first message from a client, or of cut gradients to it, in a stage, or None: what it looks like."""
+    return next(_messages(view, client, stage, channel), None)
 
 
-def gathered(view: View, client: str, levels: tuple[str, ...], stage: Stage, group_bytes: int = _GROUP_BYTES) -> Iterator[Observed]:
+def gathered(
+    view: View, client: str, levels: tuple[str, ...], stage: Stage, group_bytes: int = _GROUP_BYTES,
+    channel: Channel = "activation",
+) -> Iterator[Observed]:  # fmt: skip
     """Yield the observations of all sample targets that crossed, group by group, in the order of the view's targets.
 
     Messages are read once per group, so that memory does not grow with the number of targets.
 
     Args:
         view: The adversary's view.
-        client: Sender of the messages.
+        client: Sender of the messages; of cut gradients the receiver.
         levels: Levels that every observation must have.
         stage: Which round, or how many of the last observations.
         group_bytes: Most memory of one group.
+        channel: Kind of message.
     """
     order = [target.token for target in view.targets if target.kind == "sample"]
-    first = first_message(view, client, stage)
+    first = first_message(view, client, stage, channel)
     if first is None or any(name not in first.tensors for name in levels):
         return
     row = sum(first.tensors[name][:1].numel() * 4 for name in levels)
@@ -80,7 +85,7 @@ def gathered(view: View, client: str, levels: tuple[str, ...], stage: Stage, gro
         wanted = order[start : start + size]
         found: dict[str, list[_Row]] = {token: [] for token in wanted}
         steps = 0
-        for message in _messages(view, client, stage):
+        for message in _messages(view, client, stage, channel):
             steps = max(steps, message.step + 1)
             _collect(message, levels, len(stage.rounds), found)
         tokens = tuple(token for token in wanted if found[token])
@@ -88,9 +93,10 @@ def gathered(view: View, client: str, levels: tuple[str, ...], stage: Stage, gro
             yield _stacked(tokens, found, len(stage.rounds), steps)
 
 
-def _messages(view: View, client: str, stage: Stage) -> Iterator[Message]:
+def _messages(view: View, client: str, stage: Stage, channel: Channel) -> Iterator[Message]:
     where: dict[str, str | int] = {} if stage.round is None else {"round": stage.round}
-    return view.messages(channel="activation", sender=client, **where)
+    where["receiver" if channel == "cut-gradient" else "sender"] = client
+    return view.messages(channel=channel, **where)
 
 
 def _collect(message: Message, levels: tuple[str, ...], most: int, found: Mapping[str, list[_Row]]) -> None:

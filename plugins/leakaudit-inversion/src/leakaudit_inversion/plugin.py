@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
+from leakaudit_inversion.cut_gradient_params import GradientInversionParams
 from leakaudit_inversion.params import LikelihoodInversionParams, ModelInversionParams, UnsplitParams
+from leakaudit_inversion.params_masks import MaskInversionParams
 
 __all__ = ["leakaudit_attacks"]
 
@@ -15,7 +17,7 @@ _TAXONOMY = ("atlas:AML.T0024.001", "owasp:ML03:2023")
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `model-inversion`, `likelihood-inversion` and `unsplit`."""
+    """Yield `model-inversion`, `likelihood-inversion`, `unsplit`, `gradient-inversion` and `mask-inversion`."""
     yield AttackInfo(
         name="model-inversion",
         summary="A decoder trained on auxiliary patients turns the activations at the cut back into images.",
@@ -56,5 +58,34 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         family="reconstruction",
         evidence=("images",),
         channels=("activation",),
+        taxonomy=_TAXONOMY,
+    )
+    yield AttackInfo(
+        name="gradient-inversion",
+        summary="Turns the gradients that a server returns to its clients back into images of all clients' patients.",
+        params=GradientInversionParams,
+        target="leakaudit_inversion.cut_gradient_attack:GradientInversion",
+        api_version="1.0",
+        references=(
+            "Roth et al.: Split-U-Net: preventing data leakage in split learning for collaborative multi-modal brain tumor "
+            "segmentation, DeCaF 2022, arXiv 2208.10553",
+            _HE,
+            "Zhu, Liu and Han: Deep leakage from gradients, NeurIPS 2019, arXiv 1906.08935",
+        ),
+        family="reconstruction",
+        evidence=("images",),
+        channels=("cut-gradient",),
+        taxonomy=_TAXONOMY,
+    )
+    yield AttackInfo(
+        name="mask-inversion",
+        summary="Steals the label holder's masks from the gradients that it sends back, or that a client is sent.",
+        params=MaskInversionParams,
+        target="leakaudit_inversion.mask_attack:MaskInversion",
+        api_version="1.0",
+        references=("Li et al.: Label leakage and protection in two-party split learning, ICLR 2022, arXiv 2102.08504",),
+        family="label",
+        evidence=("masks", "values"),
+        channels=("cut-gradient", "activation"),
         taxonomy=_TAXONOMY,
     )

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from leakaudit_inversion.pooling import Pooling
-from leakaudit_inversion.prior import Prior, smoothed
+from leakaudit_inversion.prior import smoothed
 
-__all__ = ["Goal", "Search", "goals_of", "relative_error", "search"]
+__all__ = ["Belief", "Goal", "Search", "goals_of", "relative_error", "search"]
 
 Model = Callable[[Tensor], Mapping[str, Tensor]]
 """Images (n, modalities, *spatial) to what their client sends: feature maps by level, for all n targets in their order."""
+
+Belief = Callable[[Tensor], Tensor]
+"""Images to the penalty of each, (n,): a `Prior`, or one that knows more of what its channels mean."""
 
 _MEMORY = 0.9
 """Share of the past in the running loss by which the best state is chosen where every send is randomized."""
@@ -124,7 +127,7 @@ def relative_error(models: Sequence[Model], goals: Sequence[Mapping[str, Goal]],
 
 
 def search(
-    models: Sequence[Model], goals: Sequence[Mapping[str, Goal]], start: Tensor, prior: Prior, how: Search
+    models: Sequence[Model], goals: Sequence[Mapping[str, Goal]], start: Tensor, prior: Belief, how: Search
 ) -> tuple[Tensor, Tensor]:
     """Return the best images found and their losses.
 

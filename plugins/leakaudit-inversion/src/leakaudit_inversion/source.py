@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from leakaudit.attacks import View
 from leakaudit.cohorts import Cohort
 from leakaudit_inversion.pooling import Pooling
-from leakaudit_inversion.span import Span
+from leakaudit_inversion.setting import held_modalities
+from leakaudit_inversion.span import Sender
 
-__all__ = ["HOLDINGS", "Auxiliary", "Source", "held_out_rows"]
+__all__ = ["HOLDINGS", "Auxiliary", "Holdings", "Source", "held_out_rows"]
 
 HOLDINGS = "holdings"
 """Name under which a colluding client's own images enter a decoder, beside the levels."""
@@ -61,6 +63,28 @@ class Auxiliary:
         return Auxiliary(self.images[rows].to(device), self.brain[rows].to(device), held)
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The images of the members that the adversary's own seats hold, by token."""
+
+    images: Tensor
+    rows: Mapping[str, int]
+
+    @staticmethod
+    def of(view: View) -> Holdings | None:
+        """Return what the adversary's seats hold in a view, None where they hold no image."""
+        modalities = held_modalities(view)
+        if not modalities or view.holdings is None:
+            return None
+        cohort = view.holdings.channels(modalities)
+        rows = {sample.patient: i for i, sample in enumerate(cohort.samples)}
+        return Holdings(torch.from_numpy(cohort.images.copy()).float(), rows)
+
+    def take(self, tokens: Sequence[str], device: torch.device) -> Tensor:
+        """Return the images of some targets, (n, held modalities, *spatial), on `device`."""
+        return self.images[[self.rows[token] for token in tokens]].to(device)
+
+
 def held_out_rows(cohort: Cohort, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the rows to train on and the rows held out, parted by patient; nothing is held out of a single patient."""
     patients = cohort.patients
@@ -79,17 +103,20 @@ class Source:
     sample is sent once and kept.
 
     Args:
-        spans: The client during each observed round, the last first.
+        spans: The client, or whoever else sends, during each observed round, the last first.
         samples: Auxiliary samples.
         randomized: Whether a defense of this client is declared randomized.
         device: Where to compute.
         generator: Draws when in its round a sample is sent.
+        inputs: What is sent of each sample, (n, channels, *spatial); by default the images to be reconstructed.
     """
 
     def __init__(
-        self, spans: Sequence[Span], samples: Auxiliary, *, randomized: bool, device: torch.device, generator: torch.Generator
-    ) -> None:
+        self, spans: Sequence[Sender], samples: Auxiliary, *, randomized: bool, device: torch.device, generator: torch.Generator,
+        inputs: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.spans, self.samples, self.device = tuple(spans), samples, device
+        self._inputs = samples.images if inputs is None else inputs
         self._generator = generator
         self.pooling = Pooling()
         self._kept: dict[str, Tensor] = {}
@@ -107,9 +134,9 @@ class Source:
         apart = all(torch.allclose(alone[k], first[k][:1], atol=1e-4) for k in first)
         return apart and size <= _CACHE_BYTES and all(torch.equal(first[k], second[k]) for k in first)
 
-    def _sent(self, span: Span, rows: Tensor) -> dict[str, Tensor]:
+    def _sent(self, span: Sender, rows: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return span.send(self.samples.images[rows].to(self.device))
+            return span.send(self._inputs[rows].to(self.device))
 
     def _observed(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the merged observations of some samples, sent at one random place of each round."""
@@ -123,16 +150,23 @@ class Source:
         """Return what would be observed of some samples, drawn anew; with a colluding client, what it holds of them too."""
         return self._beside(self._observed(rows), rows)
 
-    def batch(self, rows: Tensor) -> Mapping[str, Tensor]:
-        """Return what would be observed of some samples, kept where that is the same every time."""
+    def batch(self, rows: Tensor, levels: Collection[str] | None = None) -> Mapping[str, Tensor]:
+        """Return what would be observed of some samples, kept where that is the same every time.
+
+        Args:
+            rows: The samples.
+            levels: Levels that are needed; default all. Others may be left out.
+        """
         if not self._keep:
             return self.send(rows)
         new = rows[~self._have[rows]]
         if len(new):
             for name, t in self._observed(new).items():
-                self._kept.setdefault(name, t.new_zeros(len(self.samples), *t.shape[1:]))[new] = t
+                if name not in self._kept:
+                    self._kept[name] = t.new_zeros(len(self.samples), *t.shape[1:])
+                self._kept[name][new] = t
             self._have[new] = True
-        return self._beside({name: t[rows] for name, t in self._kept.items()}, rows)
+        return self._beside({name: t[rows] for name, t in self._kept.items() if levels is None or name in levels}, rows)
 
     def _beside(self, merged: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
         if self.samples.held is not None:

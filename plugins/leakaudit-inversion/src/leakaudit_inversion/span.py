@@ -7,7 +7,9 @@ through what is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,10 +18,30 @@ from leakaudit.attacks import View
 from leakaudit.wire import Replica
 from leakaudit_inversion.stance import Stage
 
-__all__ = ["Route", "Span", "Track", "spans_of"]
+__all__ = ["Route", "Sender", "Span", "Track", "parts_of", "span_of", "spans_of"]
 
 _PARTS = 4
 """Parts of a round that a search tells apart; each has a replica of its own, so that all can be differentiated at once."""
+
+
+class Sender(Protocol):
+    """What sends, for some samples, what was observed of others, with the weights of some place in a round."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the weights before and after the round differ."""
+        ...
+
+    def go(self, place: float) -> None:
+        """Set the weights to those at `place` of the round: 0 at its start, 1 at its end."""
+        ...
+
+    def send(self, x: Tensor) -> dict[str, Tensor]:
+        """Return what would be observed of samples `x`, by level, as float32, defenses included."""
+        ...
+
+
+S = TypeVar("S", bound=Sender)
 
 
 class Span:
@@ -55,6 +77,11 @@ class Span:
                 now.copy_(torch.lerp(before, end, place))
         self._place = place
 
+    def freeze(self) -> None:
+        """Spare the gradients of weights: only images are searched for."""
+        if self.replica.module is not None:
+            self.replica.module.requires_grad_(False)
+
     def send(self, x: Tensor) -> dict[str, Tensor]:
         """Return what the client would send for images `x`, as float32, defenses included."""
         return {name: t.float() for name, t in self.replica.send(x=x).items()}
@@ -72,14 +99,9 @@ class Track:
     def __init__(self, view: View, client: str, stage: Stage) -> None:
         self._rounds: list[list[Span]] = []
         for round_ in stage.rounds:
-            spans = [_span(view, client, round_)]
-            if spans[0].moves:
-                spans += [_span(view, client, round_) for _ in range(_PARTS - 1)]
-            for part, span in enumerate(spans):
-                if span.moves:
-                    span.go((part + 0.5) / _PARTS)
-                if span.replica.module is not None:
-                    span.replica.module.requires_grad_(False)  # only images are searched for
+            spans = parts_of(partial(span_of, view, client, round_))
+            for span in spans:
+                span.freeze()
             self._rounds.append(spans)
 
     def last(self, x: Tensor) -> dict[str, Tensor]:
@@ -99,7 +121,7 @@ class Route:
         place: (targets,), when each was sent, in [0, 1).
     """
 
-    def __init__(self, spans: Sequence[Span], place: Tensor) -> None:
+    def __init__(self, spans: Sequence[Sender], place: Tensor) -> None:
         part = (place * len(spans)).long()
         self._parts = [(span, rows) for i, span in enumerate(spans) if len(rows := torch.nonzero(part == i).flatten())]
         self._back = torch.argsort(torch.cat([rows for _, rows in self._parts]))
@@ -114,10 +136,21 @@ class Route:
 
 def spans_of(view: View, client: str, stage: Stage) -> list[Span]:
     """Return a client during each of the rounds that a stage observes, the last first."""
-    return [_span(view, client, round_) for round_ in stage.rounds]
+    return [span_of(view, client, round_) for round_ in stage.rounds]
 
 
-def _span(view: View, client: str, round_: int) -> Span:
+def parts_of(make: Callable[[], S]) -> list[S]:
+    """Return a sender for each part of a round, at the middle of it; one where nothing moves."""
+    senders = [make()]
+    if senders[0].moves:
+        senders += [make() for _ in range(_PARTS - 1)]
+        for part, sender in enumerate(senders):
+            sender.go((part + 0.5) / _PARTS)
+    return senders
+
+
+def span_of(view: View, client: str, round_: int) -> Span:
+    """Return a seat during a round."""
     replica = view.replica(client, round=-1 if round_ == view.facts.rounds - 1 else round_)
     if round_ == 0 or "weights" not in view.threat.knows:
         return Span(replica)

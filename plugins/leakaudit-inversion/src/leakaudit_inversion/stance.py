@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from leakaudit.facts import ProtocolFacts, SeatFacts
+from leakaudit.facts import Flow, ProtocolFacts, SeatFacts
 from leakaudit.plugins import AttackParams
-from leakaudit.threats import NotApplicable, Tap
+from leakaudit.threats import Channel, NotApplicable, Tap
 
 __all__ = ["InversionParams", "Names", "Stage", "Surface"]
 
@@ -47,7 +47,10 @@ class Surface:
 
 
 class InversionParams(AttackParams):
-    """What every attack on activations has: whom, which levels, and when."""
+    """What every attack on what crosses the cut has: whom, which levels, and when."""
+
+    channel: ClassVar[Channel] = "activation"
+    """What is attacked."""
 
     clients: Names | None = Field(None, description="Seats to attack, for example [client-0]; default every image client.")
     levels: Literal["each", "joint", "each-and-joint"] | Names = Field(
@@ -83,8 +86,7 @@ class InversionParams(AttackParams):
         plays = self._plays(facts)
         if isinstance(plays, NotApplicable):
             return plays
-        flows = [f for f in facts.flows if f.channel == "activation" and f.sender == "client"]
-        flows = [f for f in flows if f.receiver == ("client" if self.watcher else "server")]
+        flows = self._flows(facts)
         if not flows:
             return self._blind(facts)
         known = [seat.id for seat in images]
@@ -113,6 +115,11 @@ class InversionParams(AttackParams):
         if seat not in clients:
             return NotApplicable(reason=f"no client {seat}; there are {', '.join(clients)}")
         return (seat,) if self.watcher is not None else ("server", seat)
+
+    def _flows(self, facts: ProtocolFacts) -> list[Flow]:
+        """Return what the adversary sees of the attacked channel."""
+        receiver = "client" if self.watcher else "server"
+        return [f for f in facts.flows if (f.channel, f.sender, f.receiver) == (self.channel, "client", receiver)]
 
     def _blind(self, facts: ProtocolFacts) -> NotApplicable:
         if not self.watcher or not any(f.channel == "activation" for f in facts.flows):
@@ -154,8 +161,8 @@ class InversionParams(AttackParams):
             wanted = tuple(range(-1, -len(stages[0].rounds) - 1, -1))
         else:
             wanted = tuple(stage.rounds[0] for stage in stages)
-        messages = Tap(channel="activation", rounds=wanted, names=levels)
+        messages = Tap(channel=self.channel, rounds=wanted, names=levels)
         observed = {r for stage in stages for r in stage.rounds}
         before = tuple(sorted({r - 1 for r in observed if r > 0} - observed))
         # A tap of no step records no message, and still brings the weights after its rounds.
-        return (messages, Tap(channel="activation", rounds=before, steps=(), names=levels)) if weights and before else (messages,)
+        return (messages, Tap(channel=self.channel, rounds=before, steps=(), names=levels)) if weights and before else (messages,)

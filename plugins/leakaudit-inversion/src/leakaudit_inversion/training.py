@@ -57,9 +57,10 @@ def train_decoders(
     cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / params.iterations)))
     judge = _Judge(params, source, held_out[:_HELD_OUT])
     every = max(1, params.iterations // _CHECKS)
+    needed = {level for decoder in decoders.values() for level in decoder.levels}
     for step in range(params.iterations):
         rows = order.next()
-        truth, sent = source.samples.take(rows, source.device), source.batch(rows)
+        truth, sent = source.samples.take(rows, source.device), source.batch(rows, needed)
         optimizer.zero_grad()
         for decoder in decoders.values():
             # One backward per decoder keeps the memory of one graph at a time.
