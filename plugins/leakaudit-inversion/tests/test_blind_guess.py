@@ -27,7 +27,8 @@ class Noise(Source):
     def send(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"level0": torch.randn(len(rows), 4, *self.samples.images.shape[2:], generator=self._draw)}
 
-    batch: Any = send
+    def batch(self, rows: torch.Tensor, levels: Any = None) -> Any:
+        return self.send(rows)
 
 
 def test_where_messages_tell_nothing_the_blind_guess_is_returned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -170,4 +171,6 @@ class FederatedParams(TrainedParams):
             Flow(channel="update", sender="site", receiver="aggregator", carries="site"),
             Flow(channel="model", sender="aggregator", receiver="outsider", carries="site"),
         ]
-        return self._facts(cohort, "federated", seats, flows)
+        local = {"local_steps": self.local_steps} if self.local_steps else {"local_epochs": self.local_epochs}
+        extra = {k: str(v) for k, v in {**local, "batch_size": self.training.batch_size}.items()}
+        return replace(self._facts(cohort, "federated", seats, flows), extra=extra)

@@ -1,0 +1,118 @@
+"""`gradient-matching`: images and masks whose simulated local run gives the update that a site sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leakaudit.attacks import Attack, Evidence, Images, Masks, View
+from leakaudit.errors import UserError
+from leakaudit_gradients.defended import defended_sites, simulation_of
+from leakaudit_gradients.firststep import gradient_behind, gradient_simulation
+from leakaudit_gradients.localrun import LocalRun
+from leakaudit_gradients.matching import Goal, Guess, match
+from leakaudit_gradients.method import Method
+from leakaudit_gradients.network import obstacles, preset_for
+from leakaudit_gradients.params import GradientMatchingParams
+from leakaudit_gradients.starts import Known, starts
+from leakaudit_gradients.updates import Sent, batch_of, together, updates_of
+
+__all__ = ["GradientMatching"]
+
+
+_STEADY = 0.05
+"""Adam's learning rate where a randomized defense keeps L-BFGS away."""
+
+
+class GradientMatching(Attack[GradientMatchingParams]):
+    """Gradient inversion of whole updates, all sites with equally many samples in one batch.
+
+    For every update it returns as many images and masks as the site has samples, in no order.
+    """
+
+    def run(self, view: View) -> Sequence[Evidence]:
+        """Return `Images` and `Masks` (both unordered) about every update of the view.
+
+        Raises:
+            UserError: The view holds no auxiliary images, which say at least how large an image is.
+        """
+        if view.auxiliary is None or not len(view.auxiliary):
+            raise UserError("gradient-matching needs the size of an image, and the adversary owns none: raise data.auxiliary")
+        known = Known.of(view.auxiliary, noise=view.threat.auxiliary == "noise", device=view.device)
+        method, sent = self._method(view), updates_of(view)
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for group in together(sent, by_seat=bool(defended_sites(view))):
+            guess = self._match(view, group, known, method)
+            found |= {s.target.token: (guess.images[i], guess.masks[i]) for i, s in enumerate(group)}
+        return _evidence(view, found)
+
+    def _method(self, view: View) -> Method:
+        method = self._chosen(view)
+        sites = {view.facts.seat(seat).role for seat in defended_sites(view)}
+        if method.optimizer == "lbfgs" and any(d.stochastic and sites & set(d.seats) for d in view.defenses):
+            self.seat.log.info("the defense of the sites draws at random, which no line search survives: Adam takes its place")
+            return replace(method, optimizer="adam", decay="cosine", learning_rate=self.params.learning_rate or _STEADY)
+        return method
+
+    def _chosen(self, view: View) -> Method:
+        with torch.random.fork_rng(devices=[]):
+            network = view.task.build()
+        if self.params.preset != "auto":
+            return self.params.method(self.params.preset)
+        rough = obstacles(network)
+        if rough:
+            self.seat.log.warning(
+                "the network has %s, where gradient matching finds little: an attack that learns the map from gradients to "
+                "images says more",
+                " and ".join(rough),
+            )
+        return self.params.method(preset_for(network))
+
+    def _match(self, view: View, group: Sequence[Sent], known: Known, method: Method) -> Guess:
+        samples = group[0].target.size
+        run = LocalRun.of(samples, batch_of(view, samples), *self.params.passes(view.facts))
+        goal = self._goal(view, group, known, run)
+        if method.pca:
+            goal = replace(goal, span=known.span())
+        generator = self.seat.rng("starts")
+        return match(goal, method, starts(known, method, len(group), samples, self.params.restarts, generator))
+
+    def _goal(self, view: View, group: Sequence[Sent], known: Known, run: LocalRun) -> Goal:
+        first = group[0]
+        names = [name for name in first.update if self.params.tensors is None or name.startswith(self.params.tensors)]
+        if not names:
+            raise UserError(f"no parameter begins with {', '.join(self.params.tensors or ())}; there are {', '.join(first.update)}")
+        updates = {name: torch.stack([s.update[name] for s in group]) for name in names}
+        goal = Goal(updates=updates, simulate=_nothing, run=run, bounds=known.bounds, at_once=self.params.targets)
+        training = getattr(view.task, "training", None)
+        if run.steps == 1 and getattr(training, "optimizer", None) == "adam" and first.seat not in defended_sites(view):
+            assert training is not None
+            pairs = {name: gradient_behind(updates[name], first.model[name], training.learning_rate) for name in names}
+            gradients, weights = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
+            return replace(goal, updates=gradients, weights=weights, simulate=gradient_simulation(view.task, first.model))
+        like = torch.zeros(run.variables, *known.shape, device=view.device)
+        masks = torch.zeros(run.variables, known.regions, *known.shape[1:], device=view.device)
+        simulate, mapped = simulation_of(view, first, run, like, masks)
+        return replace(goal, simulate=simulate, mapped=mapped)
+
+
+def _nothing(_images: Tensor, _masks: Tensor) -> dict[str, Tensor]:
+    return {}
+
+
+def _evidence(view: View, found: Mapping[str, tuple[Tensor, Tensor]]) -> list[Evidence]:
+    targets = [target for target in view.targets if target.kind == "message"]
+    about = tuple(target.token for target in targets for _ in range(target.size))
+    images, masks = (
+        np.concatenate([found[target.token][i].cpu().numpy().astype(np.float32) for target in targets]) for i in (0, 1)
+    )
+    return [
+        Images(
+            name="update/images", channel="update", about=about, images=images, modalities=view.modalities, ordered=False
+        ),
+        Masks(name="update/masks", channel="update", about=about, masks=masks, ordered=False),
+    ]  # fmt: skip

@@ -1,0 +1,43 @@
+"""Hook implementations; nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from leakaudit.plugins import AttackInfo, hookimpl
+from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsParams
+
+__all__ = ["leakaudit_attacks"]
+
+
+@hookimpl
+def leakaudit_attacks() -> Iterator[AttackInfo]:
+    """Yield `gradient-matching` and `update-statistics`."""
+    yield AttackInfo(
+        name="gradient-matching",
+        summary="Searches for images and masks whose simulated local training gives the update that a site sent.",
+        params=GradientMatchingParams,
+        target="leakaudit_gradients.attack:GradientMatching",
+        api_version="1.0",
+        references=(
+            "Zhu, Liu and Han: Deep leakage from gradients, NeurIPS 2019, arXiv 1906.08935",
+            "Geiping, Bauermeister, Droege and Moeller: Inverting gradients, NeurIPS 2020, arXiv 2003.14053",
+            "Dimitrov, Balunovic, Konstantinov and Vechev: Data leakage in federated averaging, TMLR 2022, arXiv 2206.12395",
+        ),
+        family="reconstruction",
+        evidence=("images", "masks"),
+        channels=("update", "model"),
+        taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
+    )
+    yield AttackInfo(
+        name="update-statistics",
+        summary="Reads the mean tumor volume of a site's patients from the update of the last layer's bias.",
+        params=UpdateStatisticsParams,
+        target="leakaudit_gradients.statistics:UpdateStatistics",
+        api_version="1.0",
+        references=("Zhao, Mopuri and Bilen: iDLG: improved deep leakage from gradients, 2020, arXiv 2001.02610 (the last layer)",),
+        family="property",
+        evidence=("values",),
+        channels=("update", "model"),
+        taxonomy=("atlas:AML.T0024", "owasp:ML03:2023"),
+    )
