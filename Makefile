@@ -38,8 +38,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy src $(foreach p,$(wildcard plugins/*),$(p)/src)
 	$(BIN)/lint-imports
 
+# The core's ratios, then those of every package that has some (FSHA and SDAR iterations, targets per minute, images per minute).
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/run.py
+	for script in plugins/*/benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
 
 # The committed JSON Schemas: of the report, and of recipes as the core alone knows them.
 schemas: $(VENV)/.run
