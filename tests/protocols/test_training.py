@@ -7,16 +7,17 @@ import math
 import pytest
 import torch
 
-from leakaudit.defenses import Chain
+from leakaudit.defenses import Chain, Defense, Local
 from leakaudit.facts import CohortFacts
 from leakaudit.models import load_task
 from leakaudit.models.params import NetworkParams, TrainingParams
+from leakaudit.plugins import DefenseParams
 from leakaudit.protocols import Holdings, Sampler, Sampling, Schedule
 from leakaudit.protocols.centralized import Centralized
 from leakaudit.protocols.federated import Federated, average
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.protocols.split import Split
-from leakaudit.wire import Message, Seat, Secret, Wire, WireError
+from leakaudit.wire import Message, Seat, Secret, Wire
 
 NETWORK = NetworkParams(channels=[4, 8, 8])
 TRAINING = TrainingParams(batch_size=4, learning_rate=1e-2)
@@ -107,20 +108,6 @@ def test_federated_with_one_site_and_one_round_is_local_training() -> None:
         torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_a_defense_that_asks_the_sites_again_is_told_that_nobody_answers() -> None:
-    class Asking(Chain):
-        def aggregate(self, inbox, ask):
-            return ask(Message(channel="control", sender="aggregator", receiver="site-0", round=0, step=0, tensors={}))
-
-    protocol = Federated(FederatedParams(network=NETWORK, training=TRAINING, rounds=1), cohort_facts())
-    secret = Secret.from_seed(1)
-    seat = Seat(protocol.facts.seat("aggregator"), secret, shared=secret)
-    holds = Holdings(tokens=(), units=torch.empty(0, dtype=torch.long))
-    aggregator = protocol.party(seat, load_task(protocol.task()), Asking([], seat), holds)
-    with pytest.raises(WireError, match="does not carry"):
-        aggregator.reply([])
-
-
 def test_average_weighs_by_samples() -> None:
     def update(value: float, weight: float) -> Message:
         return Message(
@@ -197,3 +184,17 @@ def test_a_seat_s_extra_draws_leave_the_others_unchanged() -> None:
     torch.manual_seed(999)
     second, _, _ = train(Split(params, cohort_facts()))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+class _Replacing(Defense[DefenseParams]):
+    def train(self, local: Local) -> Local:
+        return local
+
+
+@pytest.mark.parametrize(("parts", "defended"), [([], True), ([_Replacing], False)])
+def test_a_replica_does_not_count_as_defended_where_the_local_training_is_replaced(parts: list[type], defended: bool) -> None:
+    protocol = Federated(FederatedParams(network=NETWORK, training=TRAINING), cohort_facts())
+    facts = protocol.facts.seat("site-0")
+    seat = Seat(facts, Secret.from_seed(0))
+    guard = Chain([part(DefenseParams(), seat) for part in parts], seat)
+    assert protocol.replica(facts, load_task(protocol.task()), None, guard).defended is defended

@@ -10,6 +10,7 @@ from leakaudit.testing import checks
 
 DEFENSES = (
     "update-noise", "update-clipping", "update-pruning", "update-quantization", "percentile-sharing", "selective-sharing", "svt",
+    "secure-aggregation",
 )  # fmt: skip
 NAMED = [(name, check) for name in DEFENSES for check in checks("defense", f"leakaudit-updates/{name}")]
 

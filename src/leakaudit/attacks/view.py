@@ -53,7 +53,7 @@ class Shadow:
     """A shadow model of the engine.
 
     Attributes:
-        state: Its weights.
+        state: Its weights, as a network of the task has them (`view.task.build()`).
         members: Tokens of the candidates it was trained on.
     """
 
@@ -95,6 +95,7 @@ class View:
         self._data: dict[str, Any] = json.loads((folder / "view.json").read_text())
         self.device = torch.device(device)
         self.replicas_given: list[tuple[str, Replica]] = []
+        self.shadows_given = 0
 
     @cached_property
     def threat(self) -> ThreatModel:
@@ -159,6 +160,7 @@ class View:
     def shadows(self) -> tuple[Shadow, ...]:
         """Shadow models of the engine."""
         listing = self._data.get("shadows", [])
+        self.shadows_given = len(listing)
         return tuple(Shadow(state=read_tensors(self._folder / s["file"]), members=tuple(s["members"])) for s in listing)
 
     def messages(self, **where: str | int) -> Iterator[Message]:
@@ -199,7 +201,7 @@ class View:
             replica: Replica = protocol.replica(facts, self.task, state, guard)
         if replica.module is not None:
             replica.module.to(self.device)
-        replica.defended = entry["complete"]
+        replica.defended = replica.defended and entry["complete"]
         self.replicas_given.append((seat, replica))
         return replica
 

@@ -8,8 +8,8 @@ from leakaudit._lazy import lazy
 from leakaudit.defenses.guarantee import Guarantee
 
 if TYPE_CHECKING:
-    from leakaudit.defenses.base import Chain, Defense, Local, Sends, Stepper
+    from leakaudit.defenses.base import Ask, Chain, Defense, Local, Sends, Stepper
 
-__all__ = ["Chain", "Defense", "Guarantee", "Local", "Sends", "Stepper"]
+__all__ = ["Ask", "Chain", "Defense", "Guarantee", "Local", "Sends", "Stepper"]
 
-__getattr__ = lazy(__name__, dict.fromkeys(("Chain", "Defense", "Local", "Sends", "Stepper"), "base"))
+__getattr__ = lazy(__name__, dict.fromkeys(("Ask", "Chain", "Defense", "Local", "Sends", "Stepper"), "base"))

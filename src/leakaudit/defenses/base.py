@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -15,11 +15,15 @@ from leakaudit.plugins.params import DefenseParams
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Seat
 
-__all__ = ["Ask", "Chain", "Defense", "Local", "Sends", "Stepper"]
+__all__ = ["Ask", "Chain", "Defense", "Local", "Sends", "Stepper", "replaces_training"]
 
 P = TypeVar("P", bound=DefenseParams)
-Ask = Callable[[Message], Sequence[Message]]
-"""Lets an aggregating defense ask another party on the control channel."""
+Ask = Generator[Sequence[Message], Sequence[Message], Tensors | None]
+"""An aggregation that asks other parties: it yields questions, is sent the answers to them, and returns the aggregate.
+
+Questions are messages of the control channel. They and their answers cross the wire like any other message, so they are
+recorded and counted. Who does not answer is missing from what `yield` gives.
+"""
 Sends = Callable[[Tensor], Tensors]
 """Gives what would be sent for images, by name, differentiably."""
 
@@ -105,12 +109,22 @@ class Defense(Generic[P]):
         """
         return message
 
-    def aggregate(self, inbox: Sequence[Message], ask: Ask) -> Tensors | None:
-        """Return the aggregate of updates in place of the protocol's own, or None to leave it to the protocol."""
+    def aggregate(self, inbox: Sequence[Message]) -> Tensors | Ask | None:
+        """Return the aggregate of updates in place of the protocol's own, or None to leave it to the protocol.
+
+        A defense that must ask other parties first is a generator: `answers = yield questions` hands messages of the control
+        channel to their receivers, whose defenses `answer` them, and what it returns in the end is the aggregate.
+
+        Args:
+            inbox: The updates that arrived; of a party that dropped out there is none.
+        """
         return None
 
     def answer(self, message: Message) -> Message | None:
-        """Answer a message of the control channel (for example a request for unmasking shares)."""
+        """Answer a question of the control channel (for example a request for unmasking shares); None stays silent.
+
+        What it returns passes `outgoing` like any other message of this seat.
+        """
         return None
 
     def guarantee(self) -> Guarantee | None:
@@ -188,10 +202,12 @@ class Chain(Defense[DefenseParams]):
             current = part.incoming(current)
         return current
 
-    def aggregate(self, inbox: Sequence[Message], ask: Ask) -> Tensors | None:
-        """Return the first part's aggregate that is not None."""
+    def aggregate(self, inbox: Sequence[Message]) -> Ask:
+        """Return the first part's aggregate that is not None; a part's questions are passed on."""
         for part in self.parts:
-            result = part.aggregate(inbox, ask)
+            result = part.aggregate(inbox)
+            if isinstance(result, Generator):
+                result = yield from result
             if result is not None:
                 return result
         return None
@@ -248,3 +264,9 @@ def _through(part: Defense[Any], sends: Sends) -> Sends:
         return sent.tensors
 
     return after
+
+
+def replaces_training(guard: Defense[Any]) -> bool:
+    """Return whether any of a seat's defenses replaces its local training, which a replica of what it computes does not show."""
+    parts = guard.parts if isinstance(guard, Chain) else (guard,)
+    return any(type(part).train is not Defense.train for part in parts)

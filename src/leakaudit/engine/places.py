@@ -175,7 +175,7 @@ def _replicas_for(
             made = protocol.replica(seat.facts, task, None, guard)
         if made.module is not None:
             made.module.to(device)
-        made.defended = "defense" in knows or not any(seat.role in d["seats"] for d in defenses)
+        made.defended = made.defended and ("defense" in knows or not any(seat.role in d["seats"] for d in defenses))
         return made
 
     return replica

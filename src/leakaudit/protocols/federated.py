@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from leakaudit.defenses.base import Ask, replaces_training
 from leakaudit.facts import SeatFacts
 from leakaudit.models.task import Task, TaskSpec, Tensors
 from leakaudit.protocols.base import Guard, Holdings, Protocol
@@ -37,11 +38,18 @@ class Site(Party):
         )  # fmt: skip
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
-        """Train on the model that arrived and return the update."""
+        """Train on the model that arrived and return the update, or answer a question about it."""
+        if not inbox:  # the aggregator's defense withheld the model
+            return []
         (message,) = inbox
         arrived = self.guard.incoming(message)
         if arrived is None:
             return []
+        found = self.guard.answer(arrived) if arrived.channel == "control" else self._update(arrived)
+        sent = None if found is None else self.guard.outgoing(found)
+        return [] if sent is None else [sent]
+
+    def _update(self, arrived: Message) -> Message:
         self.learner.load(arrived.tensors)
         if self.params.optimizer_state == "restart":
             restart(self.learner.optimizer)
@@ -49,14 +57,12 @@ class Site(Party):
         for rows in batches:
             self._step(torch.tensor(rows, dtype=torch.long, device=self.seat.device))
         after = self.learner.state()
-        update = Message(
-            channel="update", sender=self.seat.id, receiver="aggregator", round=message.round, step=message.step,
+        return Message(
+            channel="update", sender=self.seat.id, receiver="aggregator", round=arrived.round, step=arrived.step,
             tensors={k: after[k] - arrived.tensors[k] for k in after},
             weight=float(len(self.holds.tokens)) if self.params.weighting == "samples" else 1.0,
             behind=tuple(self.holds.tokens[row] for row in dict.fromkeys(row for rows in batches for row in rows)),
         )  # fmt: skip
-        sent = self.guard.outgoing(update)
-        return [] if sent is None else [sent]
 
     @property
     def _steps_a_round(self) -> int:
@@ -86,33 +92,55 @@ def restart(optimizer: object) -> None:
     inner.state.clear()
 
 
-def _no_questions(message: Message) -> Sequence[Message]:
-    """Refuse a question of an aggregating defense: silence would pass for an answer.
-
-    Raises:
-        WireError: Always; federated averaging has no step in which sites are asked again.
-    """
-    raise WireError(f"the aggregator asked {message.receiver!r} a question, which federated averaging does not carry yet")
-
-
 class Aggregator(Party):
-    """Averages the updates, weighted by the samples behind them."""
+    """Averages the updates, weighted by the samples behind them.
+
+    A defense may ask the sites before it has the average. Its questions are this party's reply to the updates, and the answers
+    to them are its next inbox, until it replies with none.
+    """
 
     def __init__(self, seat: Seat, task: Task, guard: Guard, params: FederatedParams) -> None:
         self.seat, self.guard, self.params = seat, guard, params
         self.model: dict[str, Tensor] = plain_state(initial_network(seat, task).to(seat.device))
+        self._updates: list[Message] = []
+        self._asking: Ask | None = None
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
-        """Hand the model to the receivers that the schedule names, or average the updates that arrived."""
-        orders = [m for m in inbox if m.channel == "control"]
+        """Hand the model to the receivers that the schedule names, or average the updates, asking the sites where needed."""
+        orders = [m for m in inbox if m.sender == "schedule"]
         if orders:
             return [sent for order in orders if (sent := self._model_for(order)) is not None]
-        updates = [m for m in map(self.guard.incoming, inbox) if m is not None and m.channel == "update"]
-        mean = self.guard.aggregate(updates, _no_questions)
-        if mean is None:
-            mean = average(updates)
-        self.model = {k: v + mean[k] if k in mean else v for k, v in self.model.items()}
+        arrived = [m for m in map(self.guard.incoming, inbox) if m is not None]
+        if self._asking is not None:
+            return self._go_on(self._asking, [m for m in arrived if m.channel == "control"])
+        self._updates = [m for m in arrived if m.channel == "update"]
+        found = self.guard.aggregate(self._updates)
+        if isinstance(found, Generator):
+            self._asking = found
+            return self._go_on(found, None)
+        self._apply(found)
         return []
+
+    def _go_on(self, asking: Ask, answers: Sequence[Message] | None) -> Sequence[Message]:
+        """Give the defense its answers (None to begin) and return its next questions; without any, apply its aggregate."""
+        try:
+            while True:
+                # A generator that has not begun takes None, which its type does not say.
+                questions = next(asking) if answers is None else asking.send(answers)
+                sent = [s for q in questions if (s := self.guard.outgoing(q)) is not None]
+                if sent:
+                    return sent
+                answers = []
+        except StopIteration as done:
+            self._asking = None
+            self._apply(done.value)
+            return []
+
+    def _apply(self, mean: Tensors | None) -> None:
+        if mean is None:
+            mean = average(self._updates)
+        self.model = {k: v + mean[k] if k in mean else v for k, v in self.model.items()}
+        self._updates = []
 
     def _model_for(self, order: Message) -> Message | None:
         (receiver,) = order.samples
@@ -168,8 +196,25 @@ class Federated(Protocol[FederatedParams]):
             for index in chosen:
                 orders = [control("aggregator", round_, 0, (sites[index],))]
                 updates += wire.ask(sites[index], wire.ask("aggregator", orders))
-            wire.ask("aggregator", updates)
+            self._deliver(wire, updates)
         wire.ask("aggregator", [control("aggregator", self.params.rounds - 1, 1, ("outsider",))])
+
+    def _deliver(self, wire: Wire, updates: Sequence[Message]) -> None:
+        """Hand over a round's updates, then carry questions and answers until the aggregator has no more to ask.
+
+        Raises:
+            WireError: The aggregator replied with something else than a question to a site.
+        """
+        sites = {seat.id for seat in self.facts.seats_of("site")}
+        questions = wire.ask("aggregator", updates)
+        while questions:
+            for message in questions:
+                if message.channel != "control" or message.receiver not in sites:
+                    raise WireError(
+                        f"the aggregator answered updates with {message.channel!r} to {message.receiver!r}; it may only ask sites, "
+                        "on the control channel"
+                    )
+            questions = wire.ask("aggregator", [a for q in questions for a in wire.ask(q.receiver, [q])])
 
     def predictor(self, states: Mapping[str, Tensors], task: Task, guards: Mapping[str, Guard]) -> nn.Module:
         """Return the global model."""
@@ -179,7 +224,8 @@ class Federated(Protocol[FederatedParams]):
         """Return the model for the aggregator (`x=` to `"logits"`), or a site's defended update.
 
         A site's `send` takes images `x`, masks `y`, and optionally `order` (batches as one index tensor, steps x rows;
-        default one full batch), and returns the update it would send, one entry per parameter.
+        default one full batch), and returns the update it would send, one entry per parameter. A defense that replaces the
+        local training (DP-SGD) is not in it, and the replica does not count as defended then.
         """
         if facts.role != "site":
             return network_replica(task, state)
@@ -198,4 +244,4 @@ class Federated(Protocol[FederatedParams]):
                 raise ValueError(f"the defense of {facts.id!r} withholds its update")
             return sent.tensors
 
-        return Replica(send, module=network)
+        return Replica(send, module=network, defended=not replaces_training(guard))

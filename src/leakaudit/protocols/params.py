@@ -170,6 +170,9 @@ class FederatedParams(TrainedParams):
             Flow(channel="model", sender="aggregator", receiver="site", carries="site"),
             Flow(channel="update", sender="site", receiver="aggregator", carries="site"),
             Flow(channel="model", sender="aggregator", receiver="outsider", carries="site"),
+            # Questions of a defense at the aggregator and their answers, such as shares of masks; without one there are none.
+            Flow(channel="control", sender="aggregator", receiver="site", carries="nobody"),
+            Flow(channel="control", sender="site", receiver="aggregator", carries="nobody"),
         ]
         local = {"local_steps": self.local_steps} if self.local_steps else {"local_epochs": self.local_epochs}
         extra = {k: str(v) for k, v in {**local, "batch_size": self.training.batch_size}.items()}

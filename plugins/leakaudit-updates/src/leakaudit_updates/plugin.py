@@ -14,6 +14,7 @@ from leakaudit_updates.params import (
     UpdateQuantizationParams,
 )
 from leakaudit_updates.params_svt import SvtParams
+from leakaudit_updates.secure_params import SecureAggregationParams
 
 _SHOKRI = "Shokri and Shmatikov, CCS 2015, Privacy-Preserving Deep Learning"
 _FLARE = "NVIDIA FLARE documentation, Differential Privacy in FLARE"
@@ -21,7 +22,7 @@ _FLARE = "NVIDIA FLARE documentation, Differential Privacy in FLARE"
 
 @hookimpl
 def leakaudit_defenses() -> Iterable[DefenseInfo]:
-    """What changes the updates of federated sites: noise, clipping, partial sharing, sparse vectors, few bits."""
+    """What changes the updates of federated sites: noise, clipping, partial sharing, sparse vectors, few bits, sums alone."""
     yield from _whole()
     yield from _parts()
     yield DefenseInfo(
@@ -37,6 +38,20 @@ def leakaudit_defenses() -> Iterable[DefenseInfo]:
         ),
         channels=("update",),
         claim="epsilon-DP of a site's updates with the whole site as the unit; none with the noise scales of nvflare-2.2",
+        stochastic=True,
+    )
+    yield DefenseInfo(
+        name="secure-aggregation",
+        summary="Shows the aggregator the sum of updates alone; hides neither the sum nor what a poisoned model makes of it; no "
+        "epsilon.",
+        params=SecureAggregationParams,
+        target="leakaudit_updates.secure_aggregation:SecureAggregation",
+        api_version="1.0",
+        references=(
+            "Bonawitz et al., CCS 2017, Practical Secure Aggregation for Privacy-Preserving Machine Learning",
+            "Shamir, Communications of the ACM 1979, How to Share a Secret",
+        ),
+        channels=("update",),
         stochastic=True,
     )
 
