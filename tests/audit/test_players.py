@@ -74,11 +74,11 @@ def test_a_hijacker_trains_apart_and_its_sabotage_is_measured(audit: Audit) -> N
     assert altered["digest"] != honest["digest"]
     dice = np.array(altered["utility"]["dice"], dtype=float)
     shown = audit.pairing("toy-hijacker")["sabotage"]
-    means = [np.nanmean(column) for column in dice.T if not np.isnan(column).all()]
+    means = [np.nanmean(row) for row in dice if not np.isnan(row).all()]
     assert shown == pytest.approx(float(np.mean(means)))
     utility = audit.baseline()["utility"]["dice"]["mean"]
     before = np.array(honest["utility"]["dice"], dtype=float)
-    assert utility == pytest.approx(float(np.mean([np.nanmean(c) for c in before.T if not np.isnan(c).all()])))
+    assert utility == pytest.approx(float(np.mean([np.nanmean(row) for row in before if not np.isnan(row).all()])))
     own = read_tensors(audit.folder("train", "split/none with toy-hijacker") / "own.safetensors")
     assert own["answered"] == 6
     server = read_tensors(audit.folder("train", "split/none with toy-hijacker") / "state-server.safetensors")

@@ -311,3 +311,23 @@ def test_at_most_a_hundred_patients_are_exchanged() -> None:
 def test_one_patient_alone_has_nobody_to_exchange_with(ground: Ground) -> None:
     found, _ = score_images(images(ground, truth(ground)[:1]), [0], ground)
     assert [e.exchange for e in found] == [None] * len(found)
+
+
+def test_whom_a_colluder_s_own_images_identify_is_not_identified_by_messages(ground: Ground) -> None:
+    """A hospital that holds the patient's T1 finds the patient by it: rank-1 of another sequence is no leak then."""
+    alone = {e.name: e for e in score_images(images(ground, truth(ground)), range(10), ground)[0]}
+    assert alone["identity"].chance_name == "1 of 40"
+    held = [e.name for e in score_images(images(ground, truth(ground)), range(10), replace(ground, held=("t1", "flair")))[0]]
+    assert held == ["fidelity", "canary"], "its own images find the patients as often as the true ones do"
+    noise = replace(ground, members=replace(ground.members, images=_without(ground.members, "t1")), held=("t1",))
+    blind = {e.name: e for e in score_images(images(noise, truth(ground)), range(10), noise)[0]}["identity"]
+    assert blind.chance_name == "own images"
+    assert blind.chance.mean() < 0.3, "images of noise find nobody"
+    assert (blind.chance >= 1 / 40).all()
+
+
+def _without(cohort: Cohort, modality: str) -> np.ndarray:
+    """Return images in which a modality is noise."""
+    found = np.array(cohort.images)
+    found[:, cohort.modalities.index(modality)] = np.random.default_rng(0).standard_normal(found[:, 0].shape)
+    return found

@@ -110,3 +110,14 @@ def test_the_difference_is_to_the_undefended_model_of_the_same_repeat() -> None:
 def test_support_counts_patients_by_region() -> None:
     found = engine_utility.test_support({("split", "none"): [train([[0.8, None, 0.1], [0.7, None, None]])], ("split", "noise"): ()})
     assert found == {("split", "none"): {"WT": 2, "TC": 0, "ET": 1}}
+
+
+def test_the_mean_lies_in_its_own_interval_where_few_patients_have_a_region() -> None:
+    """Four patients of thirty have an enhancing tumor, and the model misses it: their share is theirs, not a third of all."""
+    dice = [[0.9, 0.8, None]] * 26 + [[0.9, 0.8, 0.0]] * 4
+    training = {"utility": {"patients": [f"p{i:02d}" for i in range(30)], "dice": dice, "hd95": dice, "hd95_unit": "mm"}}
+    found = utility_of([training], None, Policy(), "")
+    assert found.dice["ET"] == 0
+    assert found.dice["mean"] == pytest.approx((26 * 0.85 + 4 * 1.7 / 3) / 30)
+    assert found.interval is not None
+    assert found.interval.low <= found.dice["mean"] <= found.interval.high

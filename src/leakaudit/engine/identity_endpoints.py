@@ -25,6 +25,7 @@ from leakaudit.scoring.identity import (
     patient_similarity,
     without_common,
 )
+from leakaudit.scoring.leakage import MIN_ROOM
 
 __all__ = ["Likeness", "gallery_for", "identity_numbers", "score_canary", "score_identity"]
 
@@ -32,7 +33,9 @@ GALLERY = 100
 """Patients in a gallery at most, so that rank-1 means the same in small and large cohorts."""
 
 
-def score_identity(images: Any, guess: Any, truth: Cohort, ground: Ground, *, shown: bool = True) -> Endpoint | None:
+def score_identity(
+    images: Any, guess: Any, truth: Cohort, ground: Ground, *, shown: bool = True, held: Any = None
+) -> Endpoint | None:
     """Return rank-1 re-identification in a gallery of other visits (of the same visit where there is no other).
 
     Args:
@@ -41,21 +44,31 @@ def score_identity(images: Any, guess: Any, truth: Cohort, ground: Ground, *, sh
         truth: The true samples of these rows.
         ground: The truth.
         shown: Whether raw numbers and exchanged evidence are wanted, too.
+        held: What an adversary who holds other images of the same patients makes of those, (rows, modalities, *spatial). Chance
+            is then how often that finds the patient.
+
+    Returns:
+        None where patients have no other visit in the gallery, or where the adversary's own images find them about as often as
+        the true ones do, so that messages can tell it nothing more.
     """
     gallery = gallery_for(truth, ground)
     if gallery is None:
         return None
     alike = Likeness(truth, gallery, ground.auxiliary.channels(truth.modalities))
     keys, columns, matrix = alike.of(images)
-    found = identify(matrix, [columns.index(p) for p in keys])
-    best = identify(alike.of(truth.images)[2], [columns.index(p) for p in keys])
+    places = [columns.index(p) for p in keys]
+    found, best = identify(matrix, places), identify(alike.of(truth.images)[2], places)
+    chance, name = np.full(len(keys), found.chance), f"1 of {found.gallery}"
+    if held is not None:
+        chance, name = np.maximum(chance, identify(alike.of(held)[2], places).rank1), "own images"
+        if float((best.rank1 - chance).mean()) < MIN_ROOM:
+            return None
     more: dict[str, Any] = {}
     if shown:
         more["raw"] = identity_numbers(found, best, other=ground.gallery is not None)
         more["exchange"] = _exchange_likeness(keys, columns, matrix, alike.of(guess)[2], truth)
     return Endpoint(
-        name="identity", patients=keys, score=found.rank1, chance=np.full(len(keys), found.chance), anchor=best.rank1,
-        chance_name=f"1 of {found.gallery}", **more,
+        name="identity", patients=keys, score=found.rank1, chance=chance, anchor=best.rank1, chance_name=name, **more,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked
 __all__ = ["Picture", "paired_ssim", "ranges_of", "score_images"]
 
 PICTURES = 4
+HELD = "translated-holdings"
+"""The guess of an adversary who holds other images of the same patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,8 @@ def score_images(
         }
         more["exchange"] = None if groups else exchange_images(evidence.images, guess, truth, ranges)
     fidelity = endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, **more)
-    identity = None if groups else score_identity(evidence.images, guess, truth, ground, shown=shown)
+    held = chance_of(whole).get(HELD)
+    identity = None if groups else score_identity(evidence.images, guess, truth, ground, shown=shown, held=held)
     endpoints = [e for e in (fidelity, identity, score_canary(evidence.images, truth, ground, shown=shown)) if e is not None]
     return endpoints, _pictures(evidence.images, guess, truth, score) if shown else []
 
@@ -120,7 +123,7 @@ def _image_chance(ground: Ground, modalities: Sequence[str], targets: Cohort) ->
     found: dict[str, Any] = flat | image_baselines(auxiliary.images, auxiliary.brain, positions(auxiliary), positions(targets))
     if ground.held:
         held, mine = ground.auxiliary.channels(ground.held), targets.channels(ground.held)
-        found["translated-holdings"] = np.stack(
+        found[HELD] = np.stack(
             [fit_translation(held.images, auxiliary.images[:, i]).apply(mine.images) for i in range(len(modalities))], axis=1
         )
     return found

@@ -27,7 +27,7 @@ class UtilityResult:
     """Utility of one baseline.
 
     Attributes:
-        dice: Mean Dice by region and `"mean"`.
+        dice: Mean Dice by region and `"mean"`, see `mean_dice`.
         interval: Interval of the mean over patients and repeats.
         difference: Paired difference to the undefended model and its interval; None where there is none.
         n: Test patients.
@@ -88,10 +88,14 @@ def _difference(
 
 
 def mean_dice(rows: Sequence[Sequence[float | None]]) -> dict[str, float | None]:
-    """Return the mean Dice by region over the patients that have it, and the mean of these."""
-    means = _means(_table(rows))
-    known = [v for v in means.values() if v is not None]
-    return {**means, "mean": float(np.mean(known)) if known else None}
+    """Return the mean Dice by region over the patients that have it, and the mean over patients of each one's mean over regions.
+
+    The latter is what intervals and differences are of. A patient without an enhancing tumor has two regions; the mean of the
+    regions' means would weigh the others more, and could lie outside its own interval.
+    """
+    table = _table(rows)
+    whole = [float(np.nanmean(row)) for row in table if not np.isnan(row).all()]
+    return {**_means(table), "mean": float(np.mean(whole)) if whole else None}
 
 
 def mean_hd95(trainings: Trainings) -> tuple[dict[str, float | None], str]:
