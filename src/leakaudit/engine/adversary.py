@@ -27,14 +27,18 @@ class Sources:
         record: Entry folder of the recording, or None if the attack taps nothing.
         candidates: Candidate patients if the threat model grants them (members and others mixed), or None.
         outputs: Logits of the deployed model on the candidates' samples, or None.
+        own_outputs: Its logits on the samples the adversary owns, where it has shadow models to compare with, or None.
         stopped: After how many batches an alarm stopped the training; None where it ran to its end.
+        shadows: Entry folder of the shadow models, or None if the attack needs none.
     """
 
     train: Path
     record: Path | None = None
     candidates: Cohort | None = None
     outputs: NDArray[np.float32] | None = None
+    own_outputs: NDArray[np.float32] | None = None
     stopped: int | None = None
+    shadows: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def perform(folder: Path) -> dict[str, Any]:
         save_evidence(out, checked(attack.run(view)))
     given = [pair for view in (learning, *views.values()) for pair in view.replicas_given]
     replicas = [{"seat": seat, "calls": replica.calls, "defended": replica.defended} for seat, replica in given]
-    return {"replicas": replicas}
+    return {"replicas": replicas, "shadows": max(view.shadows_given for view in (learning, *views.values()))}
 
 
 def checked(evidence: object) -> Sequence[Evidence]:

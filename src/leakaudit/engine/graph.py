@@ -69,7 +69,7 @@ class Graph:
         if key not in self.jobs:
             self.jobs[key] = Job(
                 key=key, kind=kind, label=label, spec=whole, inputs=tuple(inputs), cpus=settings.threads,
-                gpus=1 if self.device != "cpu" and kind in ("train", "record", "attack") else 0,
+                gpus=1 if self.device != "cpu" and kind in ("train", "record", "shadows", "attack") else 0,
                 wall_s=settings.cell_timeout_s or _FOREVER, environment=digest(self.env), **extra,
             )  # fmt: skip
         return key

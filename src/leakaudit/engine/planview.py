@@ -8,6 +8,7 @@ from typing import Any, cast
 from leakaudit.engine.needs import needs
 from leakaudit.engine.plan import Plan, describe
 from leakaudit.engine.planting import COPIES
+from leakaudit.engine.shadowing import without_recipe
 from leakaudit.plugins.descriptors import AttackInfo
 from leakaudit.recipes.models import NONE
 
@@ -33,6 +34,7 @@ class PlanView:
             f"patients: {count}",
             "cells: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
         ]
+        text += [f"  {line}" for line in self._shadows()]
         policy = p.recipe.policy
         text.append(
             f"PASS needs {policy.min_patients.value:g} attacked patients (there are {len(p.split.attacked)}) and "
@@ -48,6 +50,17 @@ class PlanView:
         text.append("what a verdict needs:")
         text += [f"  {need.line()}" for need in needs(p)]
         return [*text, *self._later()]
+
+    def _shadows(self) -> list[str]:
+        """Return one line for each set of shadow models."""
+        lines = []
+        for job in self.plan.jobs:
+            if job.kind == "shadows":
+                asked, defenses = job.spec["shadows"], job.spec["defenses"]
+                without = without_recipe(defenses) if job.spec["defended"] else [d["name"] for d in defenses]
+                how = f", trained without {', '.join(without)}, so that attacks with them are not adaptive" if without else ""
+                lines.append(f"{asked['count']} shadow models, each on {asked['fraction']:.0%} of the patients: {job.label}{how}")
+        return lines
 
     def _later(self) -> list[str]:
         """Return what may be computed after the undefended pairings are judged."""

@@ -214,6 +214,8 @@ def _hijacked(trainings: tuple[dict[str, Any], ...], pairing: Pairing) -> tuple[
 
 
 def _adaptive(attack: Mapping[str, Any], pairing: Pairing) -> bool:
-    """Return whether the engine saw the attack use a defended replica of a seat that carries the defense."""
+    """Return whether the engine saw the attack use a defended replica of a seat that carries the defense, or defended shadows."""
     used = [r for r in attack.get("replicas", []) if r["calls"] and r["defended"]]
-    return any(r["seat"] in pairing.defended for r in used)
+    shadows = attack.get("shadows")
+    learned_alike = isinstance(shadows, Mapping) and shadows["used"] > 0 and shadows["defended"]
+    return learned_alike or any(r["seat"] in pairing.defended for r in used)

@@ -9,6 +9,7 @@ from typing import Any, cast
 from leakaudit.engine.graph import Graph
 from leakaudit.engine.plan import Pairing
 from leakaudit.engine.reasons import sentence
+from leakaudit.engine.shadowing import contradiction, obstacle
 from leakaudit.engine.specs import as_json, plugin_spec
 from leakaudit.facts import CohortFacts, ProtocolFacts
 from leakaudit.plugins.loading import Plugin
@@ -93,8 +94,9 @@ class Row:
             return Pairing(**names, error=f"The attack cannot say what it needs: {sentence(error)}")
         if isinstance(requires, NotApplicable):
             return Pairing(**names, reason=requires.reason)
-        if requires.shadows is not None:
-            return Pairing(**names, error="The attack needs shadow models, which this version does not train.")
+        why = obstacle(self.facts, self.base["protocol"]) if requires.shadows is not None else None
+        if why is not None:
+            return Pairing(**names, error=f"The attack needs shadow models, {why}.")
         facts = plugin_spec(choice.plugin, choice.params) | as_json(requires)
         attacked, attacks, scores = [], [], []
         for repeat, honest in enumerate(trains):
@@ -120,8 +122,8 @@ class Row:
             seed: Which run of the attack on it.
         """
         facts = plugin_spec(choice.plugin, choice.params) | as_json(requires)
-        record = self._record(choice, requires, facts, train)
-        key = self._attack(choice, facts, train, record, repeat, seed)
+        record, shadows = self._record(choice, requires, facts, train), self._shadows(requires, train)
+        key = self._attack(choice, facts, train, record, repeat, seed, shadows)
         return key, self._score(requires, key, train)
 
     def requires(self, choice: AttackChoice) -> Requires | NotApplicable:
@@ -138,6 +140,9 @@ class Row:
             raise TypeError(f"requires() returned a {type(requires).__name__}; expected Requires or NotApplicable")
         if requires.canaries is not None and "cohort" not in requires.threat.alters:
             raise ValueError("it asks for canaries, but its threat model does not alter 'cohort'")
+        wrong = contradiction(requires)
+        if wrong is not None:
+            raise ValueError(wrong)
         threat = requires.threat
         visible = self.facts.sees(threat.plays)
         unseen = [c for c in threat.channels if c not in visible]
@@ -170,16 +175,36 @@ class Row:
             "record", f"{job.label} for {choice.label}", key, "train:record", spec, inputs, memory_mb=1200, isolated=apart
         )
 
-    def _attack(self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int, seed: int) -> str:
+    def _shadows(self, requires: Requires, train: str) -> str | None:
+        """Add shadow models of a training; those of one row are the same for all attacks that ask for the same."""
+        if requires.shadows is None:
+            return None
+        job, threat = self.graph.jobs[train], requires.threat
+        # Not the attack: what it answers in training reaches no shadow model, and what it crafted is in `prepare`.
+        apart = ("also_record", "runner", "attacker", "isolation")
+        spec = {k: v for k, v in job.spec.items() if k not in apart} | {
+            "shadows": as_json(requires.shadows), "auxiliary": threat.auxiliary, "defended": "defense" in threat.knows,
+        }  # fmt: skip
+        key = self.graph.key_of("shadows", spec, *self.plugins)
+        label = f"{self.protocol}/{self.defense} on {requires.shadows.pool}" + (" planted" if spec.get("planted") else "")
+        label += f" (repeat {spec['repeat'] + 1})" if self.recipe.repeats > 1 else ""
+        return self.graph.add("shadows", label, key, "shadows:run", spec, [*job.inputs], memory_mb=2500)
+
+    def _attack(
+        self, choice: AttackChoice, facts: dict[str, Any], train: str, record: str | None, repeat: int, seed: int,
+        shadows: str | None = None,
+    ) -> str:  # fmt: skip
         job = self.graph.jobs[train]
         spec = {
             **{k: v for k, v in job.spec.items() if k not in ("also_record", "runner")}, "attacker": facts, "train_key": train,
             "record_key": record, "repeat": repeat,
         }  # fmt: skip
+        if shadows is not None:
+            spec["shadows_key"] = shadows
         if seed:  # the first run has the key that it has alone
             spec["attack_seed"] = seed
         key = self.graph.key_of("attack", spec, choice.plugin, *self.plugins)
-        inputs = [*job.inputs, train, *([record] if record else [])]
+        inputs = [*job.inputs, train, *([record] if record else []), *([shadows] if shadows else [])]
         label = f"{job.label} by {choice.label}" + (f" (seed {seed + 1})" if choice.seeds > 1 else "")
         return self.graph.add("attack", label, key, "attack:run", spec, inputs, isolated=True, memory_mb=1000)
 

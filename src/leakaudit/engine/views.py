@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from leakaudit.attacks.evidence import EvidenceError, Target
 from leakaudit.attacks.view import save_cohort
@@ -71,6 +72,7 @@ class ViewWriter:
             "targets": [asdict(t) for t in self._targets()], "defenses": self._defenses(), "replicas": self._replicas(folder),
             "protocol": {**self.training.spec["protocol"], "cohort": self.training.spec["cohort_facts"]},
             "task": asdict(self.training.task_spec), "secret": self.secret.branch("replicas").key.hex(),
+            "shadows": self._shadows(folder),
         }  # fmt: skip
         if "architecture" not in self.threat.knows:
             data = {k: v for k, v in data.items() if k not in ("protocol", "task")}
@@ -183,7 +185,7 @@ class ViewWriter:
         return replace(message, tensors=tensors, samples=tuple(tokens))
 
     def _outputs(self, shuffled: bool) -> list[Message]:
-        """Return the deployed model's answers on the candidates, one message each."""
+        """Return the deployed model's answers on the candidates, one message each, and on patients of the adversary's own."""
         cohort, outputs = self.sources.candidates, self.sources.outputs
         if cohort is None:
             return []
@@ -198,13 +200,38 @@ class ViewWriter:
             rows.setdefault(s.patient, []).append(i)
         shown = _rotation(order, rows, self.secret.branch("shuffle").seed()) if shuffled else {p: p for p in order}
         tokens = {p: t for t, p in self.candidates.items()}
+        answers = [(tokens[p], outputs[rows[shown[p]]]) for p in order] + self._own_answers()
         return [
             Message(
                 channel="output", sender="model", receiver="outsider", round=-1, step=i,
-                tensors={"logits": torch.from_numpy(outputs[rows[shown[p]]])}, samples=(tokens[p],) * len(rows[shown[p]]),
+                tensors={"logits": torch.from_numpy(logits)}, samples=(token,) * len(logits),
             )
-            for i, p in enumerate(order)
+            for i, (token, logits) in enumerate(answers)
         ]  # fmt: skip
+
+    def _own_answers(self) -> list[tuple[str, NDArray[np.float32]]]:
+        """Return the answers on what the adversary owns, by its own tokens: never exchanged, it knows whom it asked about."""
+        owned = owned_cohort(self.training, self.threat.auxiliary, self.secret)
+        if owned is None or self.sources.own_outputs is None:
+            return []
+        rows: dict[str, list[int]] = {}
+        for i, s in enumerate(owned.samples):
+            rows.setdefault(s.patient, []).append(i)
+        return [(token, self.sources.own_outputs[places]) for token, places in rows.items()]
+
+    def _shadows(self, folder: Path) -> list[dict[str, Any]]:
+        """Copy the shadow models and return for each its file and the tokens of the candidates it learned from."""
+        source = self.sources.shadows
+        if source is None:
+            return []
+        tokens = {p: t for t, p in self.candidates.items()}
+        files = sorted(source.glob("shadow-*.safetensors"))
+        members = json.loads((source / "shadows.json").read_text())["members"]
+        for path in files:
+            shutil.copyfile(path, folder / path.name)
+        return [
+            {"file": path.name, "members": sorted(tokens[p] for p in inside)} for path, inside in zip(files, members, strict=True)
+        ]
 
     def _candidate_order(self, cohort: Cohort) -> list[str]:
         """Return the candidates in an order that says nothing about membership."""

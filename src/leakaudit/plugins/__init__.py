@@ -37,10 +37,12 @@ from leakaudit.plugins.params import (
     ExecutorParams,
     Params,
     ProtocolParams,
+    ShadowTraining,
+    Victim,
 )
 
 __all__ = [
     "API_VERSION", "AttackInfo", "AttackParams", "DatasetInfo", "DatasetParams", "DefenseInfo", "DefenseParams",
     "ExecutorInfo", "ExecutorParams", "Info", "Kind", "Params", "ProtocolInfo", "ProtocolParams",
-    "SectionInfo", "hookimpl",
+    "SectionInfo", "ShadowTraining", "Victim", "hookimpl",
 ]  # fmt: skip

@@ -5,14 +5,52 @@ They do two things: validate what a recipe says, and answer, before anything is 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from leakaudit.facts import CohortFacts, ProtocolFacts
 from leakaudit.threats import Needs, NotApplicable, Requires
 
-__all__ = ["AttackParams", "DatasetParams", "DefenseParams", "ExecutorParams", "Params", "ProtocolParams"]
+__all__ = [
+    "AttackParams", "DatasetParams", "DefenseParams", "ExecutorParams", "Params", "ProtocolParams", "ShadowTraining", "Victim",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Victim:
+    """One seat's training as a defense's recipe for shadow models may depend on it: all of it is public.
+
+    Attributes:
+        facts: The protocol.
+        role: Role of the seat.
+        rate: Probability that one unit is in one batch.
+        steps: Optimization steps planned, over all rounds.
+    """
+
+    facts: ProtocolFacts
+    role: str
+    rate: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowTraining:
+    """How the steps of a shadow model are taken, so that it learns as a victim does under a defense.
+
+    The gradient of every unit is clipped, Gaussian noise is added to the sum, and the sum is divided by the expected number of
+    units in a batch. How batches are drawn follows from `Needs.sampling` and `Needs.unit`.
+
+    Attributes:
+        clip: L2 norm to which each unit's gradient is clipped; None for ordinary steps (the defense leaves learning as it is).
+        noise_multiplier: Standard deviation of the noise over the clip norm.
+        unit: Whose gradient is clipped.
+    """
+
+    clip: float | None = None
+    noise_multiplier: float = 0.0
+    unit: Literal["record", "patient"] = "record"
 
 
 class Params(BaseModel):
@@ -45,6 +83,14 @@ class DefenseParams(Params):
     def needs(self, facts: ProtocolFacts) -> Needs | NotApplicable:
         """Return what the defense needs of a training by this protocol, or why it has no meaning there. Pure, cheap."""
         raise NotImplementedError(f"{type(self).__qualname__} must implement needs(facts)")
+
+    def shadow(self, victim: Victim) -> ShadowTraining | None:
+        """Return how shadow models learn under this defense at one seat; None where there is no such recipe.
+
+        Without a recipe shadow models are trained as if the defense were not there, and attacks that use them do not count as
+        adaptive. Unlike `needs`, this is asked where a cell is computed, so that it may import what it has to.
+        """
+        return None
 
 
 class ProtocolParams(Params):

@@ -47,7 +47,9 @@ class NotAttacked(Part):
 class Utility(Part):
     """What the collaboration is worth: Dice on test patients."""
 
-    dice: dict[str, float | None] = Field(description="Mean Dice by region (WT, TC, ET), and 'mean' over patients of their regions, 0 to 1.")
+    dice: dict[str, float | None] = Field(
+        description="Mean Dice by region (WT, TC, ET), and 'mean' over patients of their regions, 0 to 1."
+    )
     hd95: dict[str, float | None] = Field(default={}, description="95 % Hausdorff distance by region, see `hd95_unit`.")
     hd95_unit: str = Field(default="mm", description="Unit of hd95: mm or voxels.")
     ci: Ci | None = Field(default=None, description="95 % interval of the mean Dice.")

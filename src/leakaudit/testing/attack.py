@@ -134,7 +134,7 @@ def runs(subject: Subject) -> None:
     """fit() and run() finish on a real view."""
     trial = _trial(subject)
     try:
-        trial.stage.run(trial.plan, "attack")
+        trial.stage.run(trial.plan, "shadows", "attack")
     except EvidenceError as error:
         raise ViolationError(f"{error}.", "return Images, Masks, Scores or Values as their docstrings say.") from error
     except Exception as error:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
-from leakaudit.plugins import DefenseParams
+from leakaudit.plugins import DefenseParams, ShadowTraining, Victim
 from leakaudit.threats import Channel, Needs, NotApplicable
 
 __all__ = ["TRAINED", "DpSgdParams"]
@@ -63,3 +63,13 @@ class DpSgdParams(DefenseParams):
             )
         channels = tuple(dict.fromkeys(channel for role in roles for channel in TRAINED[role]))
         return Needs(seats=roles, channels=channels, sampling="poisson", unit=self.unit, per_sample_loss=True)
+
+    def shadow(self, victim: Victim) -> ShadowTraining:
+        """Return the clipping and noise of the victim's own steps."""
+        noise = self.noise_multiplier
+        if noise is None:
+            from leakaudit_dp.accounting import noise_for  # here, because a plan needs no Opacus
+
+            assert self.target_epsilon is not None
+            noise = noise_for(self.accountant, epsilon=self.target_epsilon, rate=victim.rate, steps=victim.steps, delta=self.delta)
+        return ShadowTraining(clip=self.clip, noise_multiplier=noise, unit=self.unit)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import AttackParams
-from leakaudit.threats import Grant, NotApplicable, Requires, Tap, ThreatModel
+from leakaudit.threats import Grant, NotApplicable, Requires, Shadows, Tap, ThreatModel
 
-__all__ = ["MembershipLossParams"]
+__all__ = ["MembershipLiraParams", "MembershipLossParams", "MembershipRmiaParams", "Signal"]
+
+Signal = Literal["cross-entropy", "dice", "task"]
+"""What is small for patients that a model was trained on."""
 
 
 class MembershipLossParams(AttackParams):
     """Parameters of `membership-loss`."""
 
-    signal: Literal["cross-entropy", "dice", "task"] = Field(
+    signal: Signal = Field(
         "cross-entropy",
         description="What is small for patients the model was trained on: the mean cross-entropy per brain voxel; 1 - soft "
         "Dice inside the brain; or the loss that the victims minimized (the adversary must then know the task).",
@@ -36,3 +39,51 @@ class MembershipLossParams(AttackParams):
             knows = (*knows, "architecture")
         threat = ThreatModel(plays=("outsider",), channels=("output",), knows=knows, auxiliary="same")
         return Requires(threat=threat, taps=(Tap(channel="output"),))
+
+
+class _ShadowParams(AttackParams):
+    """What attacks with shadow models have in common."""
+
+    mode: Literal["online", "offline"] = Field(
+        "online",
+        description="online: half of the shadow models are trained on each candidate; offline: shadow models see the adversary's "
+        "own patients alone, and serve for any candidate.",
+    )
+    shadows: int = Field(
+        16, ge=4, le=512, description="Shadow models, trained by the engine and shared by all attacks that ask for the same."
+    )
+    signal: Signal = Field(
+        "task", description="The loss that is compared: the one that was trained, cross-entropy per brain voxel, or 1 - soft Dice."
+    )
+
+    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
+        """An outsider who knows task and defense, with candidates, patients of its own and their masks, who may ask the model."""
+        if "output" not in facts.channels:
+            return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
+        knows: tuple[Grant, ...] = ("architecture", "defense", "candidates", "labels")
+        threat = ThreatModel(plays=("outsider",), channels=("output",), knows=knows, auxiliary="same")
+        shadows = Shadows(count=self.shadows, pool="auxiliary+candidates" if self.mode == "online" else "auxiliary")
+        return Requires(threat=threat, taps=(Tap(channel="output"),), shadows=shadows)
+
+
+class MembershipLiraParams(_ShadowParams):
+    """Parameters of `membership-lira`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4}]})
+
+    variance: Literal["fixed", "each"] = Field(
+        "fixed",
+        description="Spread of the shadow models' signals: pooled over all candidates (best with few shadow models), or of each "
+        "candidate by itself.",
+    )
+
+
+class MembershipRmiaParams(_ShadowParams):
+    """Parameters of `membership-rmia`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4}]})
+
+    gamma: float = Field(1.0, ge=1, description="A population patient is dominated if the ratio exceeds its ratio so many times.")
+    a: float = Field(
+        0.3, ge=0, le=1, description="Offline: how alike models with and without a candidate are taken to be (1: the same)."
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
-from leakaudit_membership.params import MembershipLossParams
+from leakaudit_membership.params import MembershipLiraParams, MembershipLossParams, MembershipRmiaParams
 
 __all__ = ["leakaudit_attacks"]
 
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `membership-loss`."""
+    """Yield the three attacks."""
     yield AttackInfo(
         name="membership-loss",
         summary="Ranks candidate patients by the deployed model's loss on them: low loss suggests a training patient.",
@@ -25,6 +25,33 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
             "He, Rahimian, Schiele and Fritz: Segmentations-Leak: membership inference attacks and defenses in semantic "
             "image segmentation, ECCV 2020, arXiv:1912.09685",
         ),
+        family="membership",
+        evidence=("scores",),
+        channels=("output",),
+        taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
+    )
+    yield AttackInfo(
+        name="membership-lira",
+        summary="Compares the deployed model's confidence on each candidate with that of shadow models with and without it.",
+        params=MembershipLiraParams,
+        target="leakaudit_membership.lira:MembershipLira",
+        api_version="1.0",
+        references=(
+            "Carlini, Chien, Nasr, Song, Terzis and Tramer: Membership inference attacks from first principles, S&P 2022, "
+            "arXiv:2112.03570",
+        ),
+        family="membership",
+        evidence=("scores",),
+        channels=("output",),
+        taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
+    )
+    yield AttackInfo(
+        name="membership-rmia",
+        summary="Asks how much of a population each candidate dominates in likelihood ratio, with few shadow models.",
+        params=MembershipRmiaParams,
+        target="leakaudit_membership.rmia:MembershipRmia",
+        api_version="1.0",
+        references=("Zarifzadeh, Liu and Shokri: Low-cost high-power membership inference attacks, ICML 2024, arXiv:2312.03262",),
         family="membership",
         evidence=("scores",),
         channels=("output",),

@@ -28,7 +28,7 @@ from leakaudit.threats import ThreatModel
 from leakaudit.wire.recording import read_tensors
 from leakaudit.wire.seats import Secret
 
-__all__ = ["prepare", "run"]
+__all__ = ["candidates_of", "prepare", "run"]
 
 
 def _request(spec: Mapping[str, Any], secret: Secret, seat: SeatFacts, seed: int = 0) -> dict[str, Any]:
@@ -59,15 +59,18 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     training = open_training(spec, context)
     threat = ThreatModel.from_json(spec["attacker"]["threat"])
     train = _entry(context, spec["train_key"])
-    candidates, coins = _candidates(spec, context, training, threat)
-    outputs = None
+    candidates, coins = candidates_of(spec, context, training) if "candidates" in threat.knows else (None, {})
+    secret = adversary_secret(spec, training.salt)
+    outputs, own = None, None
     if candidates is not None and "output" in threat.channels:
         outputs = _outputs(training, train, candidates)
+        if spec.get("shadows_key") and (owned := owned_cohort(training, threat.auxiliary, secret)) is not None:
+            own = _outputs(training, train, owned)
     sources = Sources(
         train=train, record=_entry(context, spec["record_key"]) if spec["record_key"] else None, candidates=candidates,
-        outputs=outputs, stopped=_stopped(train),
+        outputs=outputs, own_outputs=own, stopped=_stopped(train),
+        shadows=_entry(context, spec["shadows_key"]) if spec.get("shadows_key") else None,
     )  # fmt: skip
-    secret = adversary_secret(spec, training.salt)
     folder = context.scratch / "adversary"
     truth = ViewWriter(training, threat, sources, secret).write(folder / "view")
     truth = replace(
@@ -85,6 +88,9 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     with context.store.write(context.job.key, {"kind": "attack", "sensitive": True}) as entry:
         shutil.copytree(folder / "out", entry / "out")
         known = {"targets": targets, "truth": asdict(truth), "coins": coins, "sandbox": context.child.sandbox, **result}
+        if sources.shadows is not None:
+            facts = json.loads((sources.shadows / "shadows.json").read_text())
+            known["shadows"] = {"used": result["shadows"], "defended": facts["defended"], "notes": facts["notes"]}
         (entry / "attack.json").write_text(json.dumps(known))
     return {"sandbox": context.child.sandbox}
 
@@ -115,12 +121,8 @@ def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: Protoco
             raise EvidenceError(f"{where} is about {len(piece.about) - len(set(piece.about))} targets twice")
 
 
-def _candidates(
-    spec: Mapping[str, Any], context: Context, training: Training, threat: ThreatModel
-) -> tuple[Cohort | None, dict[str, bool]]:
+def candidates_of(spec: Mapping[str, Any], context: Context, training: Training) -> tuple[Cohort, dict[str, bool]]:
     """Return the candidates of membership inference and who was a member: canaries by coin, or members and others."""
-    if "candidates" not in threat.knows:
-        return None, {}
     if spec.get("prepare"):
         folder = _entry(context, spec["prepare"])
         if (folder / "canaries").exists():

@@ -1,0 +1,121 @@
+"""One number per patient from a model's answers: the mean of a loss, or of something made of it, over the patient's samples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leakaudit.attacks import View
+from leakaudit.cohorts import Cohort, regions
+from leakaudit.wire import Message
+from leakaudit_membership.calibration import Floats
+from leakaudit_membership.params import Signal
+from leakaudit_membership.signals import cross_entropy, dice_loss
+
+__all__ = ["Gauge", "Samples", "in_order", "plain"]
+
+_CHUNK = 32
+"""Samples scored at once."""
+
+Reading = Callable[[Tensor], Tensor]
+"""What is made of a loss per sample before patients are averaged."""
+
+
+def plain(loss: Tensor) -> Tensor:
+    """Return the loss itself."""
+    return loss
+
+
+class Samples:
+    """Finds the sample behind a row of an answer: a patient's rows come in the order of its samples, again and again.
+
+    Args:
+        cohort: The patients.
+
+    Attributes:
+        rows: Indices of each patient's samples.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.rows: dict[str, list[int]] = defaultdict(list)
+        for i, sample in enumerate(cohort.samples):
+            self.rows[sample.patient].append(i)
+        self._seen: dict[str, int] = defaultdict(int)
+
+    def next(self, patient: str) -> int:
+        """Return the index of the patient's next sample."""
+        place = self._seen[patient] % len(self.rows[patient])
+        self._seen[patient] += 1
+        return self.rows[patient][place]
+
+
+class Gauge:
+    """Measures patients of one cohort.
+
+    Args:
+        view: Where the task comes from, if its loss is the signal, and the device.
+        cohort: The patients, with masks.
+        signal: The loss.
+        reading: What is averaged over a patient's samples.
+    """
+
+    def __init__(self, view: View, cohort: Cohort, signal: Signal, reading: Reading = plain) -> None:
+        self._cohort, self._signal, self._reading, self._device = cohort, signal, reading, view.device
+        self._task = view.task if signal == "task" else None
+
+    def answered(self, view: View) -> dict[str, float]:
+        """Return the number of every patient that the deployed model was asked about, from what it answered."""
+        found: dict[str, list[float]] = defaultdict(list)
+        samples = Samples(self._cohort)
+        for message in view.messages(channel="output"):
+            self._message(message, samples, found)
+        return {token: float(np.mean(values)) for token, values in found.items()}
+
+    def predicted(self, network: nn.Module) -> dict[str, float]:
+        """Return the number of every patient, from what a network of the adversary's own says."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for start in range(0, len(self._cohort), _CHUNK):
+            index = list(range(start, min(start + _CHUNK, len(self._cohort))))
+            x = torch.from_numpy(np.array(self._cohort.images[index])).to(self._device)
+            with torch.no_grad():
+                values = self._values(network(x), index)
+            for i, value in zip(index, values, strict=True):
+                found[self._cohort.samples[i].patient].append(value)
+        return {token: float(np.mean(values)) for token, values in found.items()}
+
+    def _message(self, message: Message, samples: Samples, found: dict[str, list[float]]) -> None:
+        places = [(i, samples.next(token)) for i, token in enumerate(message.samples) if token in samples.rows]
+        for start in range(0, len(places), _CHUNK):
+            rows, index = (list(column) for column in zip(*places[start : start + _CHUNK], strict=True))
+            logits = message.tensors["logits"][rows].to(self._device)
+            for i, value in zip(rows, self._values(logits, index), strict=True):
+                found[message.samples[i]].append(value)
+
+    def _values(self, logits: Tensor, index: Sequence[int]) -> list[float]:
+        masks = torch.from_numpy(regions(np.asarray(self._cohort.labels[index]))).to(self._device)
+        brain = torch.from_numpy(np.asarray(self._cohort.brain[index], dtype=np.float32)).unsqueeze(1).to(self._device)
+        values: list[float] = self._reading(self._loss(logits.float(), masks, brain)).cpu().tolist()
+        return values
+
+    def _loss(self, logits: Tensor, masks: Tensor, brain: Tensor) -> Tensor:
+        match self._signal:
+            case "cross-entropy":
+                return cross_entropy(logits, masks, brain)
+            case "dice":
+                return dice_loss(logits, masks, brain)
+            case _:
+                assert self._task is not None
+                return self._task.loss(logits, masks)
+
+
+def in_order(values: Mapping[str, float], tokens: Sequence[str]) -> Floats:
+    """Return the numbers of some patients, shape (patients,).
+
+    Raises:
+        KeyError: One has none.
+    """
+    return np.array([values[token] for token in tokens], dtype=np.float64)
