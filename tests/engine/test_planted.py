@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from leakaudit.cohorts.cohort import Cohort, Split
-from leakaudit.engine.cells.attack import _candidates
+from leakaudit.engine.cells.attack import candidates_of
 from leakaudit.engine.jobs import Job
 from leakaudit.engine.plan import Plan, Planted
 from leakaudit.engine.planner import Planner
@@ -172,9 +172,8 @@ def test_a_planted_training_has_every_attacked_patient_ten_times(tmp_path: Path)
 
 def test_only_the_repeated_patients_are_compared_with_those_never_seen(tmp_path: Path) -> None:
     plan, _, more = plant(tmp_path, "repeat")
-    threat = ThreatModel(plays=("outsider",), channels=("output",), knows=("candidates",))
     for job, inside in ((more["train"], plan.split.attacked), (plan.jobs[1], plan.split.members)):
-        cohort, coins = _candidates(job.spec, None, training(plan, job), threat)  # type: ignore[arg-type]
+        cohort, coins = candidates_of(job.spec, None, training(plan, job))  # type: ignore[arg-type]
         assert coins == dict.fromkeys(inside, True) | dict.fromkeys(plan.split.non_members, False)
         assert cohort is not None
         assert sorted(cohort.patients) == sorted(coins)
