@@ -106,6 +106,15 @@ def test_a_single_sample_behind_each_update_is_scored_as_ordered_evidence_is(gro
     assert found["identity"].chance_name == "1 of 40"
 
 
+def test_of_several_images_about_one_sample_the_best_is_held_against_it(ground: Ground) -> None:
+    alone = {f"u{i}": (i,) for i in range(10)}
+    about = tuple(token for token in alone for _ in range(2))
+    shown = np.stack([image for one in truth(ground) for image in (np.zeros_like(one), one)])
+    found = by_name(score_updates(evidence(shown, about), alone, ground)[0])
+    assert found["fidelity"].score == pytest.approx(np.ones(9))
+    np.testing.assert_allclose(found["identity"].score, found["identity"].anchor)
+
+
 def test_what_cannot_be_scored_is_said(ground: Ground) -> None:
     with pytest.raises(EvidenceError, match="3 rows about an update with 4 samples"):
         score_updates(evidence(truth(ground)[1:], ABOUT[1:]), UPDATES, ground)

@@ -12,6 +12,7 @@ from leakaudit_cut.scrutinizer import GradientScrutinizer, Pairs, Sketch, own_sh
 from pydantic import ValidationError
 
 from leakaudit.facts import CohortFacts, SeatFacts
+from leakaudit.plugins import ShadowTraining, Victim
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.testing import checks
 from leakaudit.threats import Needs, NotApplicable
@@ -195,3 +196,11 @@ CHECKS = list(checks("defense", "leakaudit-cut/gradient-scrutinizer"))
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_it_keeps_the_contract(check: Any) -> None:
     check()
+
+
+def test_shadow_models_learn_as_if_nobody_watched() -> None:
+    facts = SplitParams(rounds=2).facts(
+        CohortFacts(modalities=("flair", "t1"), shape=(16, 16), members=4, auxiliary=4, sites=("site-0",), records=4)
+    )
+    victim = Victim(facts=facts, role="client", rate=0.5, steps=4)
+    assert GradientScrutinizerParams().shadow(victim) == ShadowTraining(clip=None)

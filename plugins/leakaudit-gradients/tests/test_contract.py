@@ -1,4 +1,4 @@
-"""Both attacks keep the contract, with each of their examples."""
+"""The attacks keep the contract, with each of their examples."""
 
 from __future__ import annotations
 
@@ -31,4 +31,6 @@ def test_what_the_plan_reads(info: Any) -> None:
 @pytest.mark.parametrize(("name", "example"), CASES)
 def test_attack(name: str, example: dict[str, Any]) -> None:
     results = check("attack", f"leakaudit-gradients/{name}", examples=[example])
-    assert [(r.name, r.status) for r in results if r.status != "passed"] == []
+    # An attack that alters the task trains other weights by design.
+    expected = [("passive", "not-tried")] if name == "imprint" else []
+    assert [(r.name, r.status) for r in results if r.status != "passed"] == expected

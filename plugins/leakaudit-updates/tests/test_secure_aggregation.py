@@ -25,6 +25,7 @@ from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, ProtocolFacts, SeatFacts
 from leakaudit.models import load_task
 from leakaudit.models.params import NetworkParams, TrainingParams
+from leakaudit.plugins import ShadowTraining, Victim
 from leakaudit.protocols import Holdings, Schedule
 from leakaudit.protocols.federated import Federated, average
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
@@ -627,3 +628,11 @@ def test_impossible_params_are_refused(bad: dict[str, int]) -> None:
 @pytest.fixture(autouse=True)
 def _logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+def test_shadow_models_learn_as_by_plain_averaging() -> None:
+    cohort = CohortFacts(
+        modalities=("t1",), shape=(16, 16), members=6, auxiliary=4, sites=("site-0", "site-1", "site-2"), records=6
+    )
+    victim = Victim(facts=FederatedParams(rounds=1).facts(cohort), role="site", rate=0.5, steps=4)
+    assert SecureAggregationParams().shadow(victim) == ShadowTraining(clip=None)

@@ -35,8 +35,8 @@ class Behind:
 
     @property
     def alone(self) -> bool:
-        """Whether every update has one sample behind it, so that there is nothing to match."""
-        return len(self.rows) == len(self.places)
+        """Whether every update has one sample behind it and one row about it, so that there is nothing to match."""
+        return len(self.rows) == len(self.places) == sum(map(len, self.places))
 
 
 def behind(about: Sequence[str], truth: Mapping[str, Sequence[int]], name: str) -> Behind:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
-from leakaudit.plugins import DefenseParams
+from leakaudit.plugins import DefenseParams, ShadowTraining, Victim
 from leakaudit.threats import Needs, NotApplicable
 
 __all__ = ["GradientScrutinizerParams", "SplitGuardParams"]
@@ -78,3 +78,7 @@ class GradientScrutinizerParams(DefenseParams):
                 reason="the gradients scrutinizer compares a sample's gradients in two passes: it needs rounds: 2 or more"
             )
         return Needs(seats=("client",), channels=("cut-gradient",))
+
+    def shadow(self, victim: Victim) -> ShadowTraining:
+        """Return ordinary steps: it looks on, and nothing is learned otherwise."""
+        return ShadowTraining()

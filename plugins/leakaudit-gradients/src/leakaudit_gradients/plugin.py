@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
+from leakaudit_gradients.imprint_params import ImprintParams
 from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsParams
 
 __all__ = ["leakaudit_attacks"]
@@ -12,7 +13,7 @@ __all__ = ["leakaudit_attacks"]
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `gradient-matching` and `update-statistics`."""
+    """Yield `gradient-matching`, `update-statistics` and `imprint`."""
     yield AttackInfo(
         name="gradient-matching",
         summary="Searches for images and masks whose simulated local training gives the update that a site sent.",
@@ -40,4 +41,19 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("values",),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024", "owasp:ML03:2023"),
+    )
+    yield AttackInfo(
+        name="imprint",
+        summary="Hands out a network with a module in front that writes the images of a batch into the update itself.",
+        params=ImprintParams,
+        target="leakaudit_gradients.imprint_attack:ImprintAttack",
+        api_version="1.0",
+        references=(
+            "Fowl, Geiping, Czaja, Goldblum and Goldstein: Robbing the Fed: directly obtaining private data in federated learning "
+            "with modified models, ICLR 2022, arXiv 2110.13057",
+        ),
+        family="reconstruction",
+        evidence=("images",),
+        channels=("update", "model"),
+        taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
     )

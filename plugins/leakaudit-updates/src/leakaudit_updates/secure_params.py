@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from leakaudit.facts import ProtocolFacts
-from leakaudit.plugins import DefenseParams
+from leakaudit.plugins import DefenseParams, ShadowTraining, Victim
 from leakaudit.threats import Needs, NotApplicable
 
 __all__ = ["SecureAggregationParams", "masking_sites"]
@@ -56,6 +56,10 @@ class SecureAggregationParams(DefenseParams):
                 "aggregator that tells two stories would hear enough answers to both"
             )
         return Needs(seats=tuple(dict.fromkeys(role for f in flows for role in (f.sender, f.receiver))), channels=("update",))
+
+    def shadow(self, victim: Victim) -> ShadowTraining:
+        """Return ordinary steps: the sum, and so what is learned, is that of plain averaging up to the fixed-point step."""
+        return ShadowTraining()
 
     def needed(self, sites: int) -> int:
         """Return the threshold for so many sites."""
