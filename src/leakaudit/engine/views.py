@@ -21,6 +21,8 @@ from leakaudit.attacks.evidence import EvidenceError, Target
 from leakaudit.attacks.view import save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.engine.adversary import Sources, Truth, owned_cohort
+from leakaudit.engine.exchanged import rotation, update_exchange
+from leakaudit.engine.granted import known_defenses, write_replicas
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
@@ -69,7 +71,8 @@ class ViewWriter:
             shutil.copyfile(path, folder / "own.safetensors")
         data = {
             "threat": as_json(self.threat), "facts": as_json(self.facts), "modalities": self.training.members.modalities,
-            "targets": [asdict(t) for t in self._targets()], "defenses": self._defenses(), "replicas": self._replicas(folder),
+            "targets": [asdict(t) for t in self._targets()], "defenses": known_defenses(self.training, self.threat),
+            "replicas": write_replicas(folder, self.training, self.threat, self.sources),
             "protocol": {**self.training.spec["protocol"], "cohort": self.training.spec["cohort_facts"]},
             "task": asdict(self.training.task_spec), "secret": self.secret.branch("replicas").key.hex(),
             "shadows": self._shadows(folder),
@@ -146,7 +149,7 @@ class ViewWriter:
         if self.sources.record is not None:
             log = MessageLog(self.sources.record / "messages")
             kept = [e for e in log.entries if self._visible(e)]
-            goes = _update_exchange(kept, exchange is not None)
+            goes = update_exchange(kept, exchange is not None)
             for number, entry in enumerate(kept):
                 if entry["channel"] == "update" and not entry["samples"]:
                     with_rows.record(self._update(log.read(entry), goes[number], kept[goes[number]], real=exchange is None))
@@ -198,7 +201,7 @@ class ViewWriter:
         rows: dict[str, list[int]] = {}
         for i, s in enumerate(cohort.samples):
             rows.setdefault(s.patient, []).append(i)
-        shown = _rotation(order, rows, self.secret.branch("shuffle").seed()) if shuffled else {p: p for p in order}
+        shown = rotation(order, rows, self.secret.branch("shuffle").seed()) if shuffled else {p: p for p in order}
         tokens = {p: t for t, p in self.candidates.items()}
         answers = [(tokens[p], outputs[rows[shown[p]]]) for p in order] + self._own_answers()
         return [
@@ -268,66 +271,3 @@ class ViewWriter:
             shown = replace(shown, labels=np.zeros_like(shown.labels))
         # Who holds masks alone does not know where the brain is.
         return shown if modalities else replace(shown, brain=np.zeros_like(shown.brain))
-
-    def _defenses(self) -> list[dict[str, Any]]:
-        public = ("name", "seats", "stochastic")
-        known = (*public, "target", "params", "params_target") if "defense" in self.threat.knows else public
-        return [{k: d[k] for k in known} for d in self.training.spec["defenses"]]
-
-    def _replicas(self, folder: Path) -> dict[str, Any]:
-        knows = self.threat.knows
-        entries: dict[str, Any] = {}
-        for seat in self.facts.seats:
-            links = [d for d in self.training.spec["defenses"] if seat.role in d["seats"]]
-            public = self.sources.train / f"defense-{seat.id}.safetensors"
-            entry: dict[str, Any] = {"defenses": [], "defense_state": None, "states": {}, "complete": not links}
-            if "defense" in knows or seat.id in self.seats:
-                entry["defenses"] = [{k: d[k] for k in ("target", "params_target", "params")} for d in links]
-                granted = "defense-state" in knows or seat.id in self.seats
-                if public.exists() and granted:
-                    shutil.copyfile(public, folder / public.name)
-                    entry["defense_state"] = public.name
-                entry["complete"] = granted or not public.exists()
-            if "weights" in knows or seat.id in self.seats:
-                entry["states"] = self._states(folder, seat.id)
-            entries[seat.id] = entry
-        return entries
-
-    def _states(self, folder: Path, seat: str) -> dict[str, str]:
-        last = self.facts.rounds - 1
-        found = {"-1": self.sources.train / f"state-{seat}.safetensors"}
-        found[str(last)] = found["-1"]
-        if self.sources.record is not None:
-            for path in sorted(self.sources.record.glob(f"state-{seat}@*.safetensors")):
-                found[path.stem.rpartition("@")[2]] = path
-        for path in found.values():
-            if not (folder / path.name).exists():
-                shutil.copyfile(path, folder / path.name)
-        return {round_: path.name for round_, path in found.items()}
-
-
-def _update_exchange(kept: Sequence[Mapping[str, Any]], shuffled: bool) -> dict[int, int]:
-    """Return in whose place each update of a recording appears, by number: in the shuffled set that of another site.
-
-    Updates of one round change places; those that are alone in their rounds do so with one another.
-    """
-    updates = [i for i, e in enumerate(kept) if e["channel"] == "update" and not e["samples"]]
-    if not shuffled:
-        return {i: i for i in updates}
-    rounds: dict[tuple[int, int], list[int]] = {}
-    for i in updates:
-        rounds.setdefault((kept[i]["round"], kept[i]["step"]), []).append(i)
-    groups = [sorted(g, key=lambda i: str(kept[i]["sender"])) for g in rounds.values() if len(g) > 1]
-    groups.append([i for g in rounds.values() if len(g) == 1 for i in g])
-    return {i: place for g in groups for i, place in zip(g, g[1:] + g[:1], strict=True)}
-
-
-def _rotation(order: Sequence[str], rows: Mapping[str, Sequence[int]], seed: int) -> dict[str, str]:
-    """Return for every candidate another one whose answers it gets in the shuffled set, with as many samples."""
-    rng = np.random.default_rng(seed)
-    shown: dict[str, str] = {}
-    for size in sorted({len(r) for r in rows.values()}):
-        group = [p for p in order if len(rows[p]) == size]
-        mixed = [group[i] for i in rng.permutation(len(group))]
-        shown.update(zip(mixed, mixed[1:] + mixed[:1], strict=True))
-    return shown
