@@ -206,7 +206,7 @@ def test_the_defense_is_part_of_replica_and_prediction() -> None:
 def test_the_plugin_describes_itself_without_torch() -> None:
     names = {info.name: info for info in leakaudit_defenses()}
     random = {"gaussian-noise", "dropout", "laplace-noise", "shredder", "random-projection"}
-    assert set(names) == random | {"quantization", "nopeek", "bottleneck", "attacker-aware", "splitguard"}
+    assert set(names) == random | {"quantization", "nopeek", "bottleneck", "attacker-aware", "splitguard", "gradient-scrutinizer"}
     assert all(info.claim == "none" and info.stochastic == (name in random) for name, info in names.items())
     code = "import sys, leakaudit_cut.plugin as p; list(p.leakaudit_defenses()); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
