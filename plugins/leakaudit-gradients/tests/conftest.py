@@ -112,6 +112,7 @@ def build(
     rounds: int = 1,
     defended: bool = False,
     stochastic: bool = False,
+    victims: Cohort | None = None,
     auxiliary: Cohort | None = None,
     owns: str = "same",
     side: int = 16,
@@ -127,6 +128,7 @@ def build(
         rounds: Rounds of training; all are in the view.
         defended: Whether sites carry the toy defense.
         stochastic: Whether it is said to be randomized.
+        victims: The sites' patients.
         auxiliary: The adversary's patients.
         owns: The auxiliary regime.
         side: Voxels along each axis.
@@ -134,7 +136,7 @@ def build(
         network: Changes of the network's parameters.
         **params: Of the protocol.
     """
-    victims, auxiliary = brains(sum(counts), side=side, seed=1), auxiliary or brains(24, side=side, seed=2)
+    victims, auxiliary = victims or brains(sum(counts), side=side, seed=1), auxiliary or brains(24, side=side, seed=2)
     ends = np.cumsum(counts)
     rows = {f"site-{i}": list(range(end - n, end)) for i, (n, end) in enumerate(zip(counts, ends, strict=True))}
     facts = CohortFacts(

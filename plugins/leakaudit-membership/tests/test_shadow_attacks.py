@@ -1,4 +1,4 @@
-"""`membership-lira` and `membership-rmia` on shadow models that the engine trained, in a tiny audit of a memorizing model."""
+"""Attacks with shadow models that the engine trained, in a tiny audit of a memorizing model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from leakaudit_membership.lira import MembershipLira
-from leakaudit_membership.params import MembershipLiraParams, MembershipRmiaParams
+from leakaudit_membership.loss_map import MembershipLossMap
+from leakaudit_membership.params import MembershipLiraParams, MembershipLossMapParams, MembershipRmiaParams
 from leakaudit_membership.rmia import MembershipRmia
+from leakaudit_membership.shadows import membership
 
 from leakaudit.attacks import View
 from leakaudit.engine.plan import Plan
@@ -40,6 +42,7 @@ RECIPE: dict[str, Any] = {
         {"use": "membership-loss", "name": "loss"},
         {"use": "membership-lira", "name": "lira", "params": {"shadows": 12}},
         {"use": "membership-rmia", "name": "rmia", "params": {"shadows": 12}},
+        {"use": "membership-loss-map", "name": "loss-map", "params": {"shadows": 12}},
     ],
 }  # fmt: skip
 
@@ -84,16 +87,17 @@ def test_on_a_memorizing_model_they_find_at_least_what_the_loss_finds(audited: A
     assert 0.8 < loss < 1
     assert audited.auc("lira") > loss
     assert audited.auc("rmia") > loss
+    assert audited.auc("loss-map") > loss
 
 
-@pytest.mark.parametrize("attack", ["lira", "rmia"])
+@pytest.mark.parametrize("attack", ["lira", "rmia", "loss-map"])
 def test_shuffled_answers_tell_little(audited: Audited, attack: str) -> None:
     assert abs(audited.auc(attack, "shuffled") - 0.5) < 0.25
 
 
-def test_both_share_one_set_of_shadow_models(audited: Audited) -> None:
+def test_all_share_one_set_of_shadow_models(audited: Audited) -> None:
     assert [j.kind for j in audited.plan.jobs].count("shadows") == 1
-    for attack in ("lira", "rmia"):
+    for attack in ("lira", "rmia", "loss-map"):
         found = audited.json(audited.pairing(attack).attacks[0], "attack.json")["shadows"]
         assert found["used"] == 12
         assert found["defended"] is True
@@ -145,9 +149,38 @@ def test_offline_scores_rank_members_too_without_reading_who_was_in(audited: Aud
         assert scores[inside].mean() > scores[~np.array(inside)].mean()
 
 
+@pytest.mark.parametrize("difficulty", ["remove", "keep"])
+def test_loss_maps_tell_members_whether_or_not_difficulty_is_removed(audited: Audited, difficulty: str) -> None:
+    view = audited.view("loss-map")
+    recorded = audited.json(audited.pairing("loss-map").attacks[0], "attack.json")
+    params = MembershipLossMapParams.model_validate({"shadows": 12, "difficulty": difficulty, "confidence": False})
+    evidence = MembershipLossMap(params, _seat()).run(view)
+    inside = np.array([recorded["coins"][recorded["truth"]["candidates"][token]] for token in evidence.about])
+    assert evidence.scores[inside].mean() > 0 > evidence.scores[~inside].mean()
+
+
+def test_a_loss_map_classifier_taught_shuffled_memberships_is_at_chance(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded, view = audited.json(audited.pairing("loss-map").attacks[0], "attack.json"), audited.view("loss-map")
+    real, found, spreads = MembershipLossMap(MembershipLossMapParams(shadows=12), _seat()).run(view), [], []
+    inside = np.array([recorded["coins"][recorded["truth"]["candidates"][token]] for token in real.about])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        monkeypatch.setattr(
+            "leakaudit_membership.loss_map.membership", lambda v, t, rng=rng: rng.permuted(membership(v, t), axis=0)
+        )
+        scores = MembershipLossMap(MembershipLossMapParams(shadows=12), _seat()).run(view).scores
+        found.append(np.mean(scores[inside][:, None] > scores[~inside]))
+        spreads.append(scores.std())
+    # One shuffle may by chance point along what tells members, or against it; twenty of them do neither, and are unsure.
+    assert abs(np.mean(found) - 0.5) < 0.15
+    assert np.mean(spreads) < real.scores.std() / 10
+
+
 def test_without_shadow_models_they_say_so(audited: Audited) -> None:
     with pytest.raises(UserError, match="shadow models"):
         MembershipLira(MembershipLiraParams(), _seat()).run(audited.view("loss"))
+    with pytest.raises(UserError, match="shadow models"):
+        MembershipLossMap(MembershipLossMapParams(), _seat()).run(audited.view("loss"))
 
 
 @pytest.mark.parametrize("params", [CentralizedParams(), SplitParams(), FederatedParams()])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
 from leakaudit_gradients.imprint_params import ImprintParams
+from leakaudit_gradients.inverter_params import GradientInverterParams
 from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsParams
 
 __all__ = ["leakaudit_attacks"]
@@ -13,7 +14,7 @@ __all__ = ["leakaudit_attacks"]
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `gradient-matching`, `update-statistics` and `imprint`."""
+    """Yield `gradient-matching`, `gradient-inverter`, `update-statistics` and `imprint`."""
     yield AttackInfo(
         name="gradient-matching",
         summary="Searches for images and masks whose simulated local training gives the update that a site sent.",
@@ -27,6 +28,21 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         ),
         family="reconstruction",
         evidence=("images", "masks"),
+        channels=("update", "model"),
+        taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
+    )
+    yield AttackInfo(
+        name="gradient-inverter",
+        summary="Learns a linear map from updates to images on simulated updates of auxiliary patients, also where matching fails.",
+        params=GradientInverterParams,
+        target="leakaudit_gradients.inverter:GradientInverter",
+        api_version="1.0",
+        references=(
+            "Wu, Chen, Guo and Weinberger: Learning to invert: simple adaptive attacks for gradient inversion in federated "
+            "learning, UAI 2023, arXiv 2210.10880",
+        ),
+        family="reconstruction",
+        evidence=("images",),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
     )

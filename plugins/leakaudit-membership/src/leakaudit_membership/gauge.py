@@ -1,4 +1,4 @@
-"""One number per patient from a model's answers: the mean of a loss, or of something made of it, over the patient's samples."""
+"""What a model's answers say of each patient: the mean of a loss, or of something made of it, over the patient's samples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from leakaudit_membership.calibration import Floats
 from leakaudit_membership.params import Signal
 from leakaudit_membership.signals import cross_entropy, dice_loss
 
-__all__ = ["Gauge", "Samples", "in_order", "plain"]
+__all__ = ["Averages", "Gauge", "Samples", "in_order", "plain"]
 
 _CHUNK = 32
 """Samples scored at once."""
 
+Values = float | list[float]
+"""One number, or one row of features."""
+
 Reading = Callable[[Tensor], Tensor]
 """What is made of a loss per sample before patients are averaged."""
+
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From logits, region masks and brain masks to one number, or one row of features, per sample: (n,) or (n, features)."""
 
 
 def plain(loss: Tensor) -> Tensor:
@@ -53,8 +59,55 @@ class Samples:
         return self.rows[patient][place]
 
 
-class Gauge:
+class Averages:
     """Measures patients of one cohort.
+
+    Args:
+        cohort: The patients, with masks.
+        measure: What is averaged over a patient's samples.
+        device: Where it is computed.
+    """
+
+    def __init__(self, cohort: Cohort, measure: Measure, device: torch.device) -> None:
+        self._cohort, self._measure, self._device = cohort, measure, device
+
+    def answered(self, view: View) -> dict[str, Floats]:
+        """Return the mean of every patient that the deployed model was asked about, from what it answered."""
+        found: dict[str, list[Values]] = defaultdict(list)
+        samples = Samples(self._cohort)
+        for message in view.messages(channel="output"):
+            self._message(message, samples, found)
+        return {token: np.asarray(np.mean(values, axis=0)) for token, values in found.items()}
+
+    def predicted(self, network: nn.Module) -> dict[str, Floats]:
+        """Return the mean of every patient, from what a network of the adversary's own says."""
+        found: dict[str, list[Values]] = defaultdict(list)
+        for start in range(0, len(self._cohort), _CHUNK):
+            index = list(range(start, min(start + _CHUNK, len(self._cohort))))
+            x = torch.from_numpy(np.array(self._cohort.images[index])).to(self._device)
+            with torch.no_grad():
+                values = self._values(network(x), index)
+            for i, value in zip(index, values, strict=True):
+                found[self._cohort.samples[i].patient].append(value)
+        return {token: np.asarray(np.mean(values, axis=0)) for token, values in found.items()}
+
+    def _message(self, message: Message, samples: Samples, found: dict[str, list[Values]]) -> None:
+        places = [(i, samples.next(token)) for i, token in enumerate(message.samples) if token in samples.rows]
+        for start in range(0, len(places), _CHUNK):
+            rows, index = (list(column) for column in zip(*places[start : start + _CHUNK], strict=True))
+            logits = message.tensors["logits"][rows].to(self._device)
+            for i, value in zip(rows, self._values(logits, index), strict=True):
+                found[message.samples[i]].append(value)
+
+    def _values(self, logits: Tensor, index: Sequence[int]) -> list[Values]:
+        masks = torch.from_numpy(regions(np.asarray(self._cohort.labels[index]))).to(self._device)
+        brain = torch.from_numpy(np.asarray(self._cohort.brain[index], dtype=np.float32)).unsqueeze(1).to(self._device)
+        values: list[Values] = self._measure(logits.float(), masks, brain).cpu().tolist()
+        return values
+
+
+class Gauge(Averages):
+    """Measures patients of one cohort by a loss: one number each.
 
     Args:
         view: Where the task comes from, if its loss is the signal, and the device.
@@ -64,42 +117,9 @@ class Gauge:
     """
 
     def __init__(self, view: View, cohort: Cohort, signal: Signal, reading: Reading = plain) -> None:
-        self._cohort, self._signal, self._reading, self._device = cohort, signal, reading, view.device
+        super().__init__(cohort, lambda *answer: reading(self._loss(*answer)), view.device)
+        self._signal = signal
         self._task = view.task if signal == "task" else None
-
-    def answered(self, view: View) -> dict[str, float]:
-        """Return the number of every patient that the deployed model was asked about, from what it answered."""
-        found: dict[str, list[float]] = defaultdict(list)
-        samples = Samples(self._cohort)
-        for message in view.messages(channel="output"):
-            self._message(message, samples, found)
-        return {token: float(np.mean(values)) for token, values in found.items()}
-
-    def predicted(self, network: nn.Module) -> dict[str, float]:
-        """Return the number of every patient, from what a network of the adversary's own says."""
-        found: dict[str, list[float]] = defaultdict(list)
-        for start in range(0, len(self._cohort), _CHUNK):
-            index = list(range(start, min(start + _CHUNK, len(self._cohort))))
-            x = torch.from_numpy(np.array(self._cohort.images[index])).to(self._device)
-            with torch.no_grad():
-                values = self._values(network(x), index)
-            for i, value in zip(index, values, strict=True):
-                found[self._cohort.samples[i].patient].append(value)
-        return {token: float(np.mean(values)) for token, values in found.items()}
-
-    def _message(self, message: Message, samples: Samples, found: dict[str, list[float]]) -> None:
-        places = [(i, samples.next(token)) for i, token in enumerate(message.samples) if token in samples.rows]
-        for start in range(0, len(places), _CHUNK):
-            rows, index = (list(column) for column in zip(*places[start : start + _CHUNK], strict=True))
-            logits = message.tensors["logits"][rows].to(self._device)
-            for i, value in zip(rows, self._values(logits, index), strict=True):
-                found[message.samples[i]].append(value)
-
-    def _values(self, logits: Tensor, index: Sequence[int]) -> list[float]:
-        masks = torch.from_numpy(regions(np.asarray(self._cohort.labels[index]))).to(self._device)
-        brain = torch.from_numpy(np.asarray(self._cohort.brain[index], dtype=np.float32)).unsqueeze(1).to(self._device)
-        values: list[float] = self._reading(self._loss(logits.float(), masks, brain)).cpu().tolist()
-        return values
 
     def _loss(self, logits: Tensor, masks: Tensor, brain: Tensor) -> Tensor:
         match self._signal:
@@ -112,8 +132,8 @@ class Gauge:
                 return self._task.loss(logits, masks)
 
 
-def in_order(values: Mapping[str, float], tokens: Sequence[str]) -> Floats:
-    """Return the numbers of some patients, shape (patients,).
+def in_order(values: Mapping[str, Floats], tokens: Sequence[str]) -> Floats:
+    """Return the means of some patients, shape (patients,) or (patients, features).
 
     Raises:
         KeyError: One has none.

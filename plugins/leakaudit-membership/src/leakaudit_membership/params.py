@@ -10,7 +10,10 @@ from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import AttackParams
 from leakaudit.threats import Grant, NotApplicable, Requires, Shadows, Tap, ThreatModel
 
-__all__ = ["MembershipLiraParams", "MembershipLossParams", "MembershipRmiaParams", "Signal"]
+__all__ = ["MembershipLiraParams", "MembershipLossMapParams", "MembershipLossParams", "MembershipRmiaParams", "Signal"]
+
+Pool = Literal["auxiliary", "auxiliary+candidates"]
+"""Whose patients shadow models are trained on."""
 
 Signal = Literal["cross-entropy", "dice", "task"]
 """What is small for patients that a model was trained on."""
@@ -44,17 +47,14 @@ class MembershipLossParams(AttackParams):
 class _ShadowParams(AttackParams):
     """What attacks with shadow models have in common."""
 
-    mode: Literal["online", "offline"] = Field(
-        "online",
-        description="online: half of the shadow models are trained on each candidate; offline: shadow models see the adversary's "
-        "own patients alone, and serve for any candidate.",
-    )
     shadows: int = Field(
         16, ge=4, le=512, description="Shadow models, trained by the engine and shared by all attacks that ask for the same."
     )
-    signal: Signal = Field(
-        "task", description="The loss that is compared: the one that was trained, cross-entropy per brain voxel, or 1 - soft Dice."
-    )
+
+    @property
+    def pool(self) -> Pool:
+        """Whose patients the shadow models are trained on."""
+        return "auxiliary+candidates"
 
     def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
         """An outsider who knows task and defense, with candidates, patients of its own and their masks, who may ask the model."""
@@ -62,11 +62,29 @@ class _ShadowParams(AttackParams):
             return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
         knows: tuple[Grant, ...] = ("architecture", "defense", "candidates", "labels")
         threat = ThreatModel(plays=("outsider",), channels=("output",), knows=knows, auxiliary="same")
-        shadows = Shadows(count=self.shadows, pool="auxiliary+candidates" if self.mode == "online" else "auxiliary")
+        shadows = Shadows(count=self.shadows, pool=self.pool)
         return Requires(threat=threat, taps=(Tap(channel="output"),), shadows=shadows)
 
 
-class MembershipLiraParams(_ShadowParams):
+class _LikelihoodParams(_ShadowParams):
+    """What attacks that compare a patient's likelihoods have in common."""
+
+    mode: Literal["online", "offline"] = Field(
+        "online",
+        description="online: half of the shadow models are trained on each candidate; offline: shadow models see the adversary's "
+        "own patients alone, and serve for any candidate.",
+    )
+    signal: Signal = Field(
+        "task", description="The loss that is compared: the one that was trained, cross-entropy per brain voxel, or 1 - soft Dice."
+    )
+
+    @property
+    def pool(self) -> Pool:
+        """Whose patients the shadow models are trained on."""
+        return "auxiliary+candidates" if self.mode == "online" else "auxiliary"
+
+
+class MembershipLiraParams(_LikelihoodParams):
     """Parameters of `membership-lira`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4}]})
@@ -78,7 +96,7 @@ class MembershipLiraParams(_ShadowParams):
     )
 
 
-class MembershipRmiaParams(_ShadowParams):
+class MembershipRmiaParams(_LikelihoodParams):
     """Parameters of `membership-rmia`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4}]})
@@ -86,4 +104,18 @@ class MembershipRmiaParams(_ShadowParams):
     gamma: float = Field(1.0, ge=1, description="A population patient is dominated if the ratio exceeds its ratio so many times.")
     a: float = Field(
         0.3, ge=0, le=1, description="Offline: how alike models with and without a candidate are taken to be (1: the same)."
+    )
+
+
+class MembershipLossMapParams(_ShadowParams):
+    """Parameters of `membership-loss-map`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4, "grid": 2}]})
+
+    grid: int = Field(4, ge=1, le=8, description="Cells along each side of the image that loss maps are pooled to.")
+    confidence: bool = Field(True, description="Whether the classifier sees how sure the model is in each cell, too.")
+    difficulty: Literal["remove", "keep"] = Field(
+        "remove",
+        description="remove: the classifier sees by how much a map differs from the candidate's mean map over all shadow models; "
+        "keep: the map itself, as in the paper, so that one classifier must serve easy and hard patients.",
     )

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
-from leakaudit_membership.params import MembershipLiraParams, MembershipLossParams, MembershipRmiaParams
+from leakaudit_membership.params import (
+    MembershipLiraParams,
+    MembershipLossMapParams,
+    MembershipLossParams,
+    MembershipRmiaParams,
+)
 
 __all__ = ["leakaudit_attacks"]
 
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield the three attacks."""
+    """Yield the four attacks."""
     yield AttackInfo(
         name="membership-loss",
         summary="Ranks candidate patients by the deployed model's loss on them: low loss suggests a training patient.",
@@ -52,6 +57,21 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         target="leakaudit_membership.rmia:MembershipRmia",
         api_version="1.0",
         references=("Zarifzadeh, Liu and Shokri: Low-cost high-power membership inference attacks, ICML 2024, arXiv:2312.03262",),
+        family="membership",
+        evidence=("scores",),
+        channels=("output",),
+        taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
+    )
+    yield AttackInfo(
+        name="membership-loss-map",
+        summary="Learns on shadow models where and how much a model errs on patients it was trained on, and looks for that.",
+        params=MembershipLossMapParams,
+        target="leakaudit_membership.loss_map:MembershipLossMap",
+        api_version="1.0",
+        references=(
+            "He, Rahimian, Schiele and Fritz: Segmentations-Leak: membership inference attacks and defenses in semantic "
+            "image segmentation, ECCV 2020, arXiv:1912.09685",
+        ),
         family="membership",
         evidence=("scores",),
         channels=("output",),

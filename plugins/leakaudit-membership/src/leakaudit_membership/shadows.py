@@ -13,7 +13,7 @@ from leakaudit.attacks import View
 from leakaudit.cohorts import Cohort
 from leakaudit.errors import UserError
 from leakaudit_membership.calibration import Floats
-from leakaudit_membership.gauge import Gauge, in_order
+from leakaudit_membership.gauge import Averages, in_order
 
 __all__ = ["candidates_of", "logit_confidence", "membership", "shadow_signals"]
 
@@ -35,8 +35,8 @@ def candidates_of(view: View, attack: str) -> tuple[Cohort, tuple[str, ...]]:
     return view.candidates, tuple(t.token for t in view.targets if t.kind == "candidate")
 
 
-def shadow_signals(view: View, gauge: Gauge, tokens: tuple[str, ...]) -> Floats:
-    """Return what every shadow model says of some patients, shape (shadows, patients)."""
+def shadow_signals(view: View, gauge: Averages, tokens: tuple[str, ...]) -> Floats:
+    """Return what every shadow model says of some patients, shape (shadows, patients) or (shadows, patients, features)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of weights that are replaced at once
         network = view.task.build().to(view.device).eval()
