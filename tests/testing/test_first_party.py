@@ -22,6 +22,7 @@ QUICK: dict[str, dict[str, Any]] = {
 UNTRIED = {
     # An active attack changes the training, so there is no passivity to check.
     "feature-space-hijack": {"passive"},
+    "imprint": {"passive"},
     # It needs masks that are sent, which no built-in protocol does by default; its own tests train it there.
     "splitguard": {
         "trains", "deterministic", "own-randomness", "stochastic", "replica", "claim", "empty-batches",
