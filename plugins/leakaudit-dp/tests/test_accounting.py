@@ -45,6 +45,16 @@ def test_known_epsilons_at_rate_004(sigma: float, steps: int, published: float) 
     assert ours - 2.0 < spent("prv", noise=sigma, rate=0.004, steps=steps, delta=1e-5) < ours + 0.01
 
 
+@pytest.mark.parametrize(
+    ("sigma", "steps", "published"), [(0.7, 11_250, 6.863), (1.1, 15_000, 2.905), (1.3, 3_750, 1.160)]
+)  # fmt: skip
+def test_the_older_conversion_gives_the_epsilons_of_older_reports(sigma: float, steps: int, published: float) -> None:
+    """The conversion says which epsilon a curve becomes: Mironov 2017 gives up to .7 more than the one in use."""
+    found = min(steps * renyi(a, 0.004, sigma) + math.log(1 / 1e-5) / (a - 1) for a in range(2, 256))
+    assert found == pytest.approx(published, abs=5e-4)
+    assert found > by_hand(0.004, sigma, steps, 1e-5)
+
+
 @pytest.mark.parametrize(("sigma", "rounds", "published"), [(1, 10, 13.22), (5, 50, 4.35), (20, 100, 1.13), (50, 10, 0.07)])
 def test_known_epsilons_when_everybody_takes_part(sigma: float, rounds: int, published: float) -> None:
     assert by_hand(1.0, sigma, rounds, 1e-2) == pytest.approx(published, abs=6e-3)

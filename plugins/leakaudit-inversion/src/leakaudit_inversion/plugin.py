@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
 from leakaudit_inversion.cut_gradient_params import GradientInversionParams
@@ -17,7 +17,12 @@ _TAXONOMY = ("atlas:AML.T0024.001", "owasp:ML03:2023")
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `model-inversion`, `likelihood-inversion`, `unsplit`, `gradient-inversion` and `mask-inversion`."""
+    """Yield the attacks that read activations, and those that read gradients."""
+    yield from _from_activations()
+    yield from _from_gradients()
+
+
+def _from_activations() -> Iterable[AttackInfo]:
     yield AttackInfo(
         name="model-inversion",
         summary="A decoder trained on auxiliary patients turns the activations at the cut back into images.",
@@ -60,6 +65,9 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         channels=("activation",),
         taxonomy=_TAXONOMY,
     )
+
+
+def _from_gradients() -> Iterable[AttackInfo]:
     yield AttackInfo(
         name="gradient-inversion",
         summary="Turns the gradients that a server returns to its clients back into images of all clients' patients.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -118,12 +119,11 @@ class SecureAggregation(Defense[SecureAggregationParams]):
         return None
 
     def _key(self, round_: int) -> bytes:
-        try:
+        # A replica's message has no round, and an adversary's seat agrees with nobody: both draw a key of their own.
+        with contextlib.suppress(PermissionError):
             if round_ >= 0:
                 halves = [self.seat.shared_seed(f"secure-aggregation {round_} {half}") for half in range(2)]
                 return b"".join(half.to_bytes(8, "little") for half in halves)
-        except PermissionError:
-            pass  # an adversary's seat agrees with nobody
         draw = self.seat.rng("secure-aggregation replica")
         return bytes(torch.randint(256, (16,), generator=draw, device=self.seat.device).tolist())
 
