@@ -80,6 +80,10 @@ def test_a_stopped_training_keeps_the_last_crossing_of_every_sample_before_the_a
     assert {e["round"] for e in whole.entries} == {1}, "without an alarm nothing but the last round stays"
 
 
-def test_the_page_shows_them(audit: Audit) -> None:
+def test_the_page_has_a_row_for_each_server(audit: Audit) -> None:
     page = (audit.out / "report.html").read_text()
-    assert "Detection" in page
+    section = page[page.index('id="detection"') :]
+    section = section[: section.index("</section>")]
+    assert section.count("an alarm is false") == 3
+    assert section.count("an alarm is right") == 3
+    assert section.count("2 of 2") == 3, "both false alarms and two detections"
