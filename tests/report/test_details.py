@@ -207,3 +207,28 @@ def test_small_cells_are_words_wherever_a_count_stands(factory):
     text = words(page)
     assert "fewer than 37" in text
     assert not re.search(r"\bn = 36\b|\b36 patients\b", text.replace("\u00a0", " "))
+
+
+def test_several_claims_of_one_training_stand_apart_each_with_its_own_test(plain):
+    baseline = next(b for b in plain["baselines"] if (b["protocol"], b["defense"]) == ("federated", "dp-sgd"))
+    site = baseline["guarantee"] | {
+        "unit": "site", "epsilon": 44.0, "releases": [["model", "aggregator"]], "mechanism": "site-level DP (central)",
+    }  # fmt: skip
+    baseline["further_guarantees"] = [site]
+    for p in plain["pairings"]:
+        if (p["protocol"], p["defense"]) == ("federated", "dp-sgd"):
+            p["further_guarantees"] = [site]
+    page = render_html(Report.model_validate(plain))
+    starts = [page.index(f"federated with dp-sgd: claim {n} of 2</h3>") for n in (1, 2)]
+    first, second = (words(page[start : page.index("</article>", start)]) for start in starts)
+    assert "epsilon 3.100" in first
+    assert "epsilon 44.0" in second
+    assert "model from aggregator" in second
+    assert "update from site-0" not in second
+    assert "NOT REFUTED" in first
+    assert "No attack of this audit put this claim to the test." in second
+    (pairing_data,) = [p for p in plain["pairings"] if p["claim"] and (p["protocol"], p["defense"]) == ("federated", "dp-sgd")]
+    pairing_data["claim"] |= {"unit": "site", "epsilon": 44.0}
+    page = render_html(Report.model_validate(plain))
+    start = page.index("federated with dp-sgd: claim 2 of 2</h3>")
+    assert "NOT REFUTED" in words(page[start : page.index("</article>", start)])

@@ -8,7 +8,8 @@ PARAMS = """
 import itertools
 from pydantic import Field
 from leakaudit.cohorts.phantom.params import PhantomParams
-from leakaudit.plugins import AttackParams, DefenseParams
+from fractions import Fraction
+from leakaudit.plugins import AttackParams, DefenseParams, ShadowTraining
 from leakaudit.protocols.params import CentralizedParams
 from leakaudit.threats import Canaries, Needs, NotApplicable, Requires, Tap, ThreatModel
 
@@ -42,6 +43,14 @@ class Defense(DefenseParams):
             seats=("janitor",) if self.fault == "nobody" else ("client",), channels=("activation",),
             unit="patient" if self.fault == "unit" else None,
         )
+
+    def shadow(self, victim):
+        return {
+            "loose": ShadowTraining(noise_multiplier=1.0), "zero": ShadowTraining(clip=0.0), "word": "ordinary",
+            "impure": ShadowTraining(clip=1.0 + next(COUNT)), "fraction": ShadowTraining(clip=Fraction(1, 2)),
+            "hush": ShadowTraining(), "in-place": ShadowTraining(sends=True), "sends": ShadowTraining(sends=True),
+            "asks": 1 / (victim.steps - 1) if self.fault == "asks" else None,
+        }.get(self.fault)
 
 class Protocol(CentralizedParams):
     fault: str = FAULT
@@ -158,6 +167,10 @@ class Defense(defenses.Defense):
                 return t.detach()
             case "nan":
                 return t / 0
+            case "hush":
+                return -t
+            case "in-place":
+                return t + torch.empty(t.shape).normal_(generator=self.seat.rng("noise"))
         return 0.9 * t
 
     def train(self, local):

@@ -10,7 +10,7 @@ from leakaudit.errors import UserError
 from leakaudit.plugins.descriptors import Kind
 from leakaudit.testing import CheckResult, ConformanceError, check, check_attack, checks
 
-UNTRIED = {"taxonomy", "guarantee"}
+UNTRIED = {"taxonomy", "guarantee", "noise", "sampling", "shadow"}
 
 
 @pytest.fixture
@@ -32,6 +32,14 @@ def test_a_sound_plugin_passes_every_check(faulty: Site, kind: Kind, name: str) 
 
 def test_an_attack_that_only_looks_on_passes(faulty: Site) -> None:
     assert statuses("attack", "a", examples=[{"fault": "rider"}])["passive"] == "passed"
+
+
+def test_a_recipe_by_which_shadow_models_learn_passes(faulty: Site) -> None:
+    found = {r.name: r for r in check("defense", "d", examples=[{"fault": "sends"}])}
+    assert found["shadow"].status == "passed"
+    silent = {r.name: r for r in check("defense", "d")}
+    assert silent["shadow"].status == "not-tried"
+    assert "no recipe" in silent["shadow"].detail
 
 
 FAULTS = [
@@ -62,6 +70,14 @@ FAULTS = [
     ("defense", "d", "claims", "claim", "claims nothing"),
     ("defense", "d", "ghost", "guarantee", "covers activation/ghost"),
     ("defense", "d", "empty", "empty-batches", "ZeroDivisionError"),
+    ("defense", "d", "loose", "shadow", "a clip norm that it does not give"),
+    ("defense", "d", "zero", "shadow", "clip 0.0 .expected a finite number, above 0"),
+    ("defense", "d", "word", "shadow", "returned a str"),
+    ("defense", "d", "impure", "shadow", "two answers"),
+    ("defense", "d", "fraction", "shadow", "clip Fraction"),
+    ("defense", "d", "asks", "shadow", "ZeroDivisionError"),
+    ("defense", "d", "hush", "shadow", "learning stays as it is"),
+    ("defense", "d", "in-place", "shadow", "cannot learn by its recipe under split"),
     ("protocol", "p", "twice", "facts", "a name of its own"),
     ("protocol", "p", "flow", "flows", "do not announce"),
     ("protocol", "p", "clock", "deterministic", "different weights"),

@@ -10,12 +10,18 @@ from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 from leakaudit.errors import UserError
-from leakaudit.models import SegmentationNet
+from leakaudit.models import SegmentationNet, SegmentationTask
 from leakaudit.models.params import NetworkParams
 
 
 def net(dims: int = 2, **fields: object) -> SegmentationNet:
     return SegmentationNet(dims, NetworkParams(channels=[4, 8, 8], **fields), [[0, 1], [2]], [0, 1])
+
+
+def residual(dims: int) -> nn.Module:
+    """Return the SegResNet that a recipe can choose; MONAI's own adds in place, which hooks forbid."""
+    network = {"architecture": "segresnet", "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1], "dropout": 0.2}
+    return SegmentationTask(network=network, training={}, dims=dims, groups=[[0, 1, 2]], levels=[]).build()
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,8 @@ def net(dims: int = 2, **fields: object) -> SegmentationNet:
         (net(normalization="group", activation="prelu", upsample="transposed"), (3, 64, 64)),
         (net(normalization="none", activation="gelu"), (3, 64, 64)),
         (net(dims=3), (3, 32, 32, 32)),
+        (residual(2), (3, 64, 64)),
+        (residual(3), (3, 16, 16, 16)),
         (net().encoders[0], (2, 64, 64)),
         (net().encoders[0], ()),
         (UNet(2, 1, 2, (4, 8, 16), (2, 2)), ()),

@@ -155,6 +155,8 @@ def test_rounds_compose_instead_of_starting_anew() -> None:
     for rounds in (1, 3):
         claim = Training(protocols(rounds)["federated"], dp()).run().guards["site-0"].guarantee()
         costs[rounds] = claim.epsilon
+        assert costs[rounds] == spent("rdp", noise=1.0, rate=2 / 3, steps=4 * rounds, delta=1e-3)
+        assert f"{4 * rounds} steps" in claim.mechanism
     accountant = RDPAccountant()
     for _ in range(3 * 4):  # three rounds of four local steps, each told to the accountant
         accountant.step(noise_multiplier=1.0, sample_rate=2 / 3)
@@ -326,9 +328,9 @@ def test_an_in_place_network_is_mended_and_the_log_says_so(caplog: pytest.LogCap
 
 
 def test_the_plugin_describes_itself_without_torch() -> None:
-    (info,) = leakaudit_defenses()
-    assert info.name == "dp-sgd"
-    assert "DP of" in info.claim
+    infos = {info.name: info for info in leakaudit_defenses()}
+    assert list(infos) == ["dp-sgd", "site-dp"]
+    assert all("DP" in info.claim and info.stochastic for info in infos.values())
     code = "import sys, leakaudit_dp.plugin as p; list(p.leakaudit_defenses()); assert not {'torch', 'opacus'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

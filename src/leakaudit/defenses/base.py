@@ -1,10 +1,10 @@
-"""What a defense implements. One object per seat; a chain of defenses is itself a defense."""
+"""What a defense implements. One object per seat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from leakaudit.plugins.params import DefenseParams
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Seat
 
-__all__ = ["Ask", "Chain", "Defense", "Local", "Sends", "Stepper", "replaces_training"]
+__all__ = ["Ask", "Defense", "Local", "Sends", "Stepper"]
 
 P = TypeVar("P", bound=DefenseParams)
 Ask = Generator[Sequence[Message], Sequence[Message], Tensors | None]
@@ -49,7 +49,8 @@ class Local:
         expected_units: Expected number of units in a batch.
         expected_batch: Expected number of rows in a batch.
         rate: Probability that one unit is in one batch.
-        canary_rows: Returns per-row gradients (by parameter name) to be appended before clipping: gradient canaries.
+        canary_rows: Returns the gradients (by parameter name) of the batch's gradient canaries, each a unit of its own.
+        takes_canaries: Whether the defense in place appends `canary_rows` before it clips; else the party adds them itself.
         steps: Optimizer steps planned for the whole training, over all rounds; 0 where the party cannot know.
         sampling: How batches are really drawn.
         unit: What `units` counts, and what Poisson sampling takes independently.
@@ -63,6 +64,7 @@ class Local:
     expected_batch: float
     rate: float
     canary_rows: Callable[[], Sequence[Tensors]] = tuple
+    takes_canaries: bool = False
     steps: int = 0
     sampling: Literal["shuffle", "poisson"] = "shuffle"
     unit: Literal["record", "patient"] = "record"
@@ -131,6 +133,11 @@ class Defense(Generic[P]):
         """Return the formal claim for what this seat released, from the ledger, after training; None for no claim."""
         return None
 
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """Return every claim: this defense's own, or those of its parts. A defense implements `guarantee`."""
+        claim = self.guarantee()
+        return () if claim is None else (claim,)
+
     def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
         """Return how much one message tells about each image: its diagonal Fisher information leakage, after training.
 
@@ -153,120 +160,3 @@ class Defense(Generic[P]):
 
     def load_public_state(self, state: Mapping[str, Tensor]) -> None:
         """Take a `public_state` into a replica's defense."""
-
-
-class Chain(Defense[DefenseParams]):
-    """Several defenses as one: outgoing and adapt in order, incoming in reverse, penalties added.
-
-    Args:
-        parts: The defenses, in the recipe's order.
-        seat: Their seat.
-    """
-
-    def __init__(self, parts: Sequence[Defense[DefenseParams]], seat: Seat) -> None:
-        super().__init__(DefenseParams(), seat)
-        self.parts = tuple(parts)
-
-    def adapt(self, module: nn.Module) -> nn.Module:
-        """Apply every part's `adapt` in order."""
-        for part in self.parts:
-            module = part.adapt(module)
-        return module
-
-    def train(self, local: Local) -> Local:
-        """Apply every part's `train` in order."""
-        for part in self.parts:
-            local = part.train(local)
-        return local
-
-    def penalty(self, x: Tensor, sent: Message) -> Tensor | None:
-        """Return the sum of the parts' penalties."""
-        terms = [term for part in self.parts if (term := part.penalty(x, sent)) is not None]
-        return torch.stack(terms).sum() if terms else None
-
-    def outgoing(self, message: Message) -> Message | None:
-        """Pass the message through every part in order; the first that withholds it ends the way."""
-        current: Message | None = message
-        for part in self.parts:
-            if current is None:
-                return None
-            current = part.outgoing(current)
-        return current
-
-    def incoming(self, message: Message) -> Message | None:
-        """Pass the message through every part in reverse order; the first that refuses it ends the way."""
-        current: Message | None = message
-        for part in reversed(self.parts):
-            if current is None:
-                return None
-            current = part.incoming(current)
-        return current
-
-    def aggregate(self, inbox: Sequence[Message]) -> Ask:
-        """Return the first part's aggregate that is not None; a part's questions are passed on."""
-        for part in self.parts:
-            result = part.aggregate(inbox)
-            if isinstance(result, Generator):
-                result = yield from result
-            if result is not None:
-                return result
-        return None
-
-    def answer(self, message: Message) -> Message | None:
-        """Return the first part's answer that is not None."""
-        for part in self.parts:
-            result = part.answer(message)
-            if result is not None:
-                return result
-        return None
-
-    def guarantee(self) -> Guarantee | None:
-        """Return the single part's claim. Claims of several parts are not composed here; the tightest stands."""
-        claims = [claim for part in self.parts if (claim := part.guarantee()) is not None]
-        return min(claims, key=lambda claim: claim.epsilon) if claims else None
-
-    def information(self, sends: Sends, x: Tensor, inside: Tensor) -> Tensor | None:
-        """Return the least that any part allows: what acts on a message afterwards cannot add information."""
-        found: list[Tensor] = []
-        for part in self.parts:
-            own = part.information(sends, x, inside)
-            if own is not None:
-                found.append(own)
-            sends = _through(part, sends)
-        return torch.stack(found).amin(dim=0) if found else None
-
-    def public_state(self) -> Tensors:
-        """Return the parts' states under `"<index>."` prefixes."""
-        return {f"{i}.{k}": t for i, part in enumerate(self.parts) for k, t in part.public_state().items()}
-
-    def load_public_state(self, state: Mapping[str, Tensor]) -> None:
-        """Hand each part its own state."""
-        for i, part in enumerate(self.parts):
-            prefix = f"{i}."
-            part.load_public_state({k[len(prefix) :]: t for k, t in state.items() if k.startswith(prefix)})
-
-
-def _through(part: Defense[Any], sends: Sends) -> Sends:
-    """Return what is sent once `part` has acted on it.
-
-    Raises:
-        ValueError: It withholds the message.
-    """
-
-    def after(x: Tensor) -> Tensors:
-        samples = tuple(str(i) for i in range(len(x)))
-        message = Message(
-            channel="activation", sender=part.seat.id, receiver="server", round=-1, step=-1, tensors=sends(x), samples=samples
-        )
-        sent = part.outgoing(message)
-        if sent is None:
-            raise ValueError(f"the defense of {part.seat.id!r} withholds its activations")
-        return sent.tensors
-
-    return after
-
-
-def replaces_training(guard: Defense[Any]) -> bool:
-    """Return whether any of a seat's defenses replaces its local training, which a replica of what it computes does not show."""
-    parts = guard.parts if isinstance(guard, Chain) else (guard,)
-    return any(type(part).train is not Defense.train for part in parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leakaudit.report.pairings import Control, Endpoint, Pairing
 from leakaudit.report.phrases import measured, number, percent
-from leakaudit.report.statement import claim_sentence
+from leakaudit.report.statement import claim_sentence, tested
 
 __all__ = ["ONE_RUN", "limit_of", "pairing_sentences", "worst_endpoint", "worst_of_each_kind"]
 
@@ -54,7 +54,8 @@ def pairing_sentences(pairing: Pairing, control_factor: float | None = None) -> 
     if pairing.repeats == 1:
         lines.append(ONE_RUN)
     if pairing.claim is not None:
-        lines.append(f"The formal claim is {pairing.claim.word}. {claim_sentence(pairing.claim, pairing.guarantee)}")
+        statement = tested(pairing.claim, pairing.guarantees)
+        lines.append(f"The formal claim is {pairing.claim.word}. {claim_sentence(pairing.claim, statement)}")
     return list(dict.fromkeys(lines))
 
 

@@ -215,6 +215,9 @@ class Pairing(Part):
     defense: str = Field(description="Label of the defense; 'none' where there is none.")
     attack: str = Field(description="Label of the attack.")
     family: Family = Field(description="What the attack is after.")
+    learned: bool = Field(
+        default=False, description="Updates: it applies a map learned on simulated updates instead of searching for each image."
+    )
     status: Status = Field(description="Status of the pairing.")
     reasons: list[str] = Field(default=[], description="Why it has this status, one sentence each.")
     repeats: int = Field(ge=0, description="Number of training repeats.")
@@ -227,11 +230,19 @@ class Pairing(Part):
     controls: Controls = Field(default=Controls(), description="Controls of its worst endpoint; `negative` is the worst of all.")
     leakage: Strongest | None = Field(default=None, description="Its worst endpoint.")
     sabotage: float | None = Field(default=None, description="Dice under an attack that alters training; null if passive.")
-    guarantee: GuaranteeStatement | None = Field(default=None, description="The defense's formal claim.")
+    guarantee: GuaranteeStatement | None = Field(default=None, description="The defense's formal claim; of several, the first.")
+    further_guarantees: list[GuaranteeStatement] = Field(
+        default=[], description="Its other formal claims, about other units, channels or mechanisms. None stands for another."
+    )
     claim: Claim | None = Field(default=None, description="That claim put to the test.")
     cost: Cost = Field(default=Cost(), description="Time and memory of the attack.")
     images: list[ImageTriple] = Field(default=[], description="Only for synthetic or public data.")
     sentences: list[str] = Field(default=[], description="Generated plain-language sentences about this pairing.")
+
+    @property
+    def guarantees(self) -> list[GuaranteeStatement]:
+        """All formal claims."""
+        return [] if self.guarantee is None else [self.guarantee, *self.further_guarantees]
 
     @model_validator(mode="after")
     def _bad_status_says_why(self) -> Pairing:

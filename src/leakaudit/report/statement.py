@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from leakaudit.report.model import Report, Traffic
@@ -9,7 +10,7 @@ from leakaudit.report.pairings import Claim, GuaranteeStatement
 from leakaudit.report.phrases import defense_name, listed, number
 from leakaudit.report.vocabulary import CHANNEL_WORDS
 
-__all__ = ["CLAIM_WORDS", "NEVER_COVERED", "NEVER_PROVED", "claim_lines", "claim_sentence", "covered", "not_covered"]
+__all__ = ["CLAIM_WORDS", "NEVER_COVERED", "NEVER_PROVED", "claim_lines", "claim_sentence", "covered", "not_covered", "tested"]
 
 CLAIM_WORDS: dict[str, str] = {
     "REFUTED": "an attack showed a larger epsilon than was claimed",
@@ -56,6 +57,15 @@ def not_covered(guarantee: GuaranteeStatement, traffic: Sequence[Traffic]) -> li
     if not traffic:
         lines.append("any other channel (no traffic is recorded, so which ones cross is unknown)")
     return [*lines, f"as a unit: {_UNITS_ABOVE[guarantee.unit]}"]
+
+
+def tested(claim: Claim, guarantees: Sequence[GuaranteeStatement]) -> GuaranteeStatement | None:
+    """Return which of several formal claims was put to the test; None where that cannot be told.
+
+    It is the one of the same unit, delta and epsilon, or else the only one of that unit and delta.
+    """
+    alike = [g for g in guarantees if (g.unit, g.delta) == (claim.unit, claim.delta)]
+    return next((g for g in alike if math.isclose(g.epsilon, claim.epsilon)), alike[0] if len(alike) == 1 else None)
 
 
 def claim_sentence(claim: Claim, guarantee: GuaranteeStatement | None) -> str:

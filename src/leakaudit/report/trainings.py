@@ -85,10 +85,21 @@ class Baseline(Part):
     not_dominated: bool | None = Field(
         default=None, description="In the band that nothing significantly dominates; null where fewer than 3 repeats forbid to say."
     )
-    guarantee: GuaranteeStatement | None = Field(default=None, description="Its formal claim.")
+    guarantee: GuaranteeStatement | None = Field(default=None, description="Its formal claim; of several, the first.")
+    further_guarantees: list[GuaranteeStatement] = Field(
+        default=[], description="Its other formal claims, about other units, channels or mechanisms. None stands for another."
+    )
     information: list[Information] = Field(default=[], description="Fisher information of what seats send; empty where unknown.")
+    notes: list[str] = Field(
+        default=[], description="What happened beside the plan, rounds counted from 0: a site that left, an update left out."
+    )
     traffic_bytes: int | None = Field(default=None, ge=0, description="Bytes that crossed the wire.")
     seconds: float | None = Field(default=None, ge=0, description="Training time, seconds.")
+
+    @property
+    def guarantees(self) -> list[GuaranteeStatement]:
+        """All formal claims."""
+        return [] if self.guarantee is None else [self.guarantee, *self.further_guarantees]
 
 
 class Comparison(Part):

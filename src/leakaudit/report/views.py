@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from leakaudit.report.base import Status
 from leakaudit.report.model import Baseline, Coverage, Report, Traffic
-from leakaudit.report.pairings import Claim, Endpoint, ImageTriple, Pairing
+from leakaudit.report.pairings import Claim, Endpoint, GuaranteeStatement, ImageTriple, Pairing
 from leakaudit.report.phrases import gap_name
+from leakaudit.report.statement import tested
 from leakaudit.report.trainings import Information
 
 __all__ = [
@@ -153,10 +154,12 @@ def image_shares(report: Report, budget: int) -> dict[int, list[ImageTriple]]:
     return shown
 
 
-def claims_of(report: Report, baseline: Baseline) -> list[tuple[Pairing, Claim]]:
-    """Return the tests that a training's formal claim was put to."""
+def claims_of(report: Report, baseline: Baseline, guarantee: GuaranteeStatement) -> list[tuple[Pairing, Claim]]:
+    """Return the tests that one of a training's formal claims was put to."""
     found = [p for p in report.pairings if (p.protocol, p.defense) == (baseline.protocol, baseline.defense)]
-    return [(p, p.claim) for p in found if p.claim is not None]
+    # A test that fits none of them stands with the first: nothing that was tested is left out.
+    pairs = [(p, p.claim) for p in found if p.claim is not None]
+    return [(p, c) for p, c in pairs if (tested(c, baseline.guarantees) or baseline.guarantee) == guarantee]
 
 
 def information(report: Report) -> dict[tuple[str, str], dict[str, Information]]:

@@ -185,7 +185,7 @@ def guarantee(subject: Subject) -> None:
     """Every guarantee is scoped to seats and channels that exist, and its numbers make sense."""
     trial = trial_of(subject)
     claims = [
-        (b, seat, c) for b in trial.baselines for seat, c in trial.trained[b.protocol].guarantees.items()
+        (b, seat, c) for b in trial.baselines for seat, found in trial.trained[b.protocol].guarantees.items() for c in found
     ]  # fmt: skip
     if not claims:
         raise UntriedError("it made no guarantee")

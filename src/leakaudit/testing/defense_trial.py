@@ -35,7 +35,7 @@ class OtherNoise(Training):
         seat = self.seat(facts)
         guard = guard_of(self.spec["defenses"], self.seat(facts, branch="other defense"))
         party = self.protocol.party(seat, self.task, guard, self.holdings(facts))
-        return Place(party=party, state=party.state, public=guard.public_state, claim=guard.guarantee)
+        return Place(party=party, state=party.state, public=guard.public_state, claims=guard.guarantees)
 
 
 class DefenseTrial:

@@ -10,7 +10,7 @@ from leakaudit.engine.reasons import sentence
 from leakaudit.errors import UserError, nearest
 from leakaudit.plugins.descriptors import Kind
 from leakaudit.plugins.manager import PluginManager, get_manager
-from leakaudit.testing import attack, dataset, defense, descriptor, protocol
+from leakaudit.testing import attack, dataset, defense, defense_noise, defense_shadow, descriptor, protocol
 from leakaudit.testing.results import CheckResult, ConformanceError, UntriedError, ViolationError
 from leakaudit.testing.subject import Subject
 
@@ -57,7 +57,10 @@ _CHECKS: dict[str, dict[str, _Check]] = {
         "replica": _Check(defense.replica, ("trains",)),
         "guarantee": _Check(defense.guarantee, ("trains",)),
         "claim": _Check(defense.claim, ("trains",)),
+        "noise": _Check(defense_noise.noise, ("guarantee",)),
+        "sampling": _Check(defense_noise.sampling, ("guarantee",)),
         "empty-batches": _Check(defense.empty_batches, ("trains",)),
+        "shadow": _Check(defense_shadow.shadow, ("trains",)),
     },
     "protocol": {
         "facts": _Check(protocol.facts, ("default-params",)),

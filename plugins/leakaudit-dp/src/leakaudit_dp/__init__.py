@@ -1,3 +1,3 @@
-"""DP-SGD around local training, with per-sample gradients and accountants of Opacus."""
+"""DP-SGD around local training and site-level DP of federated averaging, with gradients per sample and accountants of Opacus."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Epsilon of a number of DP-SGD steps, and the noise for a wanted epsilon, by the accountants of Opacus.
+"""Epsilon of DP-SGD steps or rounds of site-level DP, and the noise for a wanted epsilon, by the accountants of Opacus.
 
-Each step is a Gaussian mechanism on a Poisson sample. Renyi DP composes it in closed form (Mironov, Talwar and Zhang 2019,
-arXiv 1908.10530); privacy loss random variables compose it numerically and tighter (Gopi, Lee and Wutschitz 2021,
-arXiv 2106.02848).
+Each step is a Gaussian mechanism on a Poisson sample, each round one on all sites (rate 1). Renyi DP composes it in closed form
+(Mironov, Talwar and Zhang 2019, arXiv 1908.10530); privacy loss random variables compose it numerically and tighter (Gopi, Lee and
+Wutschitz 2021, arXiv 2106.02848).
 """
 
 from __future__ import annotations
@@ -78,8 +78,16 @@ def spent(kind: str, *, noise: float, rate: float, steps: int, delta: float) -> 
 
 
 @functools.cache  # seats with the same settings share one search of some seconds
-def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: float) -> float:
+def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: float, name: str = "dp-sgd") -> float:
     """Return the least noise multiplier (to about 0.01 in epsilon) whose `steps` steps cost at most `epsilon`.
+
+    Args:
+        kind: `"rdp"` or `"prv"`.
+        epsilon: What they may cost.
+        rate: Sampling rate of a unit, in (0, 1].
+        steps: Steps, over all rounds.
+        delta: Failure probability, in (0, 1).
+        name: The defense, for messages.
 
     Raises:
         UserError: No noise gets that low, the number of steps is unknown, or epsilon is beyond `"prv"`.
@@ -88,7 +96,7 @@ def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: floa
         _keep_within_prv(epsilon)
     if steps < 1:
         raise UserError(
-            "dp-sgd was given target_epsilon, but this protocol does not say in advance how many steps it takes; "
+            f"{name} was given target_epsilon, but this protocol does not say in advance how many steps it takes; "
             "give noise_multiplier instead."
         )
     wanted = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps, "accountant": kind}
@@ -97,7 +105,7 @@ def noise_for(kind: str, *, epsilon: float, rate: float, steps: int, delta: floa
             return float(get_noise_multiplier(**wanted, epsilon_tolerance=min(0.01, epsilon / 100), **_options(kind)))
     except ValueError as error:
         raise UserError(
-            f"dp-sgd cannot reach epsilon {epsilon:g} at delta {delta:g} in {steps} steps with sampling rate {rate:.3g} "
+            f"{name} cannot reach epsilon {epsilon:g} at delta {delta:g} in {steps} steps with sampling rate {rate:.3g} "
             f"({error}); raise target_epsilon or take fewer steps."
         ) from error
 

@@ -77,7 +77,7 @@ class DpSgd(Defense[DpSgdParams]):
             generator=self.seat.rng("dp-noise"), log=self.seat.log,
         )  # fmt: skip
         self._ledger = _Ledger(optimizer, noise, local.rate)
-        return replace(local, module=module, optimizer=optimizer)
+        return replace(local, module=module, optimizer=optimizer, takes_canaries=True)
 
     def guarantee(self) -> Guarantee | None:
         """Return the claim for all steps taken so far; None where no honest claim can be made."""
