@@ -591,7 +591,7 @@ def test_batch_normalization_trains_on_a_coarse_grid() -> None:
 
 
 def test_it_is_carried_by_the_sites_and_the_aggregator() -> None:
-    assert SecureAggregationParams().needs(facts_of(3)) == Needs(seats=("site", "aggregator"), channels=("update",))
+    assert SecureAggregationParams().needs(facts_of(3)) == Needs(seats=("site", "aggregator"), channels=("update",), last=True)
 
 
 @pytest.mark.parametrize(

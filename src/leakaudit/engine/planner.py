@@ -128,7 +128,7 @@ class Planner:
         links = [_link(link, need) for link, need in zip(defense.links, needs, strict=True)]
         poisson = [need for need in needs if need.sampling == "poisson"]
         unit = next((need.unit for need in needs if need.unit), None)
-        sampling = {"kind": "poisson", "unit": unit or "record"} if poisson else {"kind": "shuffle", "unit": "record"}
+        sampling = {"kind": "poisson", "unit": poisson[0].unit or "record"} if poisson else {"kind": "shuffle", "unit": "record"}
         base = {
             "cohort": self.cohort_key, "protocol": plugin_spec(protocol.plugin, protocol.params),
             "cohort_facts": as_json(self.cohort), "defenses": links, "sampling": sampling, "seed": self.recipe.seed,
@@ -160,11 +160,42 @@ class Planner:
                 f"defenses: {defense.label}: {coupled[0]!r} adds a loss that mixes the patients of a batch, which voids the "
                 f"guarantee of {strict[0]!r}. Use one of them."
             )
+        _check_order(defense, found, facts)
         if len({n.unit for n in found if n.sampling == "poisson"}) > 1:
             raise UserError(f"defenses: {defense.label}: its parts protect different units; give them the same unit.")
         if strict and facts.normalization == "batch":
             return [], f"batch normalization mixes the patients of a batch, which voids the guarantee of {strict[0]!r}"
         return found, None
+
+
+def _check_order(defense: DefenseChoice, needs: Sequence[Needs], facts: ProtocolFacts) -> None:
+    """Check that nothing acts on what a defense sends that must be the last (`Needs.last`).
+
+    Raises:
+        UserError: A later part of the chain would alter it on its way out, or an earlier one where it arrives.
+    """
+    acts = [
+        set(need.channels or cast(DefenseInfo, link.plugin.info).channels)
+        for link, need in zip(defense.links, needs, strict=True)
+    ]  # fmt: skip
+    for place, last in enumerate(needs):
+        if not last.last:
+            continue
+        name = defense.links[place].label
+        receivers = {flow.receiver for flow in facts.flows if flow.channel in acts[place]}
+        for other, need in enumerate(needs):
+            shared = sorted(acts[place] & acts[other])
+            if other > place and shared and set(need.seats) & set(last.seats):
+                raise UserError(
+                    f"defenses: {defense.label}: {defense.links[other].label!r} stands after {name!r} and would alter what it "
+                    f"sends on the channel {shared[0]!r}, which nobody could undo. Put {name!r} last."
+                )
+            where = sorted(set(need.seats) & receivers)
+            if other < place and shared and where:
+                raise UserError(
+                    f"defenses: {defense.label}: {defense.links[other].label!r} acts at the {where[0]} on the channel "
+                    f"{shared[0]!r}, where what {name!r} sends arrives still protected. Use one of them."
+                )
 
 
 def _link(link: Choice, need: Needs) -> dict[str, Any]:

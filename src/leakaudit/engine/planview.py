@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from leakaudit.engine.happenings import sites_without_members, unseated
 from leakaudit.engine.needs import needs
 from leakaudit.engine.plan import Plan, describe
 from leakaudit.engine.planting import COPIES
@@ -34,7 +35,7 @@ class PlanView:
             f"patients: {count}",
             "cells: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
         ]
-        text += [f"  {line}" for line in self._shadows()]
+        text += [f"  {line}" for line in (*self._shadows(), *self._federation())]
         policy = p.recipe.policy
         text.append(
             f"PASS needs {policy.min_patients.value:g} attacked patients (there are {len(p.split.attacked)}) and "
@@ -62,6 +63,12 @@ class PlanView:
                 lines.append(f"{asked['count']} shadow models, each on {asked['fraction']:.0%} of the patients: {job.label}{how}")
         return lines
 
+    def _federation(self) -> list[str]:
+        """Return which sites have no seat, and which leave in mid-training."""
+        plans = {b.protocol: b.facts.extra.get("dropouts") for b in self.plan.baselines}
+        left_out = unseated(self.plan)
+        return [*([left_out] if left_out else []), *(f"{protocol}: {faults}" for protocol, faults in plans.items() if faults)]
+
     def _later(self) -> list[str]:
         """Return what may be computed after the undefended pairings are judged."""
         mine = [q for q in self.plan.pairings if q.defense == NONE and q.requires is not None]
@@ -88,6 +95,7 @@ class PlanView:
         p = self.plan
         return {
             "recipe": {"name": p.recipe.name, "sha256": p.recipe.sha256}, "device": p.device, "patients": describe(p.split),
+            "sites": {"seated": list(p.cohort.sites), "without_members": sites_without_members(p)},
             "cells": [{"key": j.key, "kind": j.kind, "label": j.label, "inputs": list(j.inputs)} for j in p.jobs],
             "pairings": [
                 {"protocol": q.protocol, "defense": q.defense, "attack": q.attack, "not_applicable": q.reason, "error": q.error}

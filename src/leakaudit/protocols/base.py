@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from leakaudit.defenses.base import Defense
 from leakaudit.facts import CohortFacts, ProtocolFacts, SeatFacts
+from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import Task, TaskSpec, Tensors
 from leakaudit.plugins.params import ProtocolParams
 from leakaudit.protocols.schedule import Sampling, Schedule
@@ -36,6 +37,7 @@ class Holdings:
         images: (n, modalities, *spatial) of the modalities it holds, or None.
         regions: (n, 3, *spatial) region masks, or None.
         sampling: How batches must be drawn.
+        canaries: Gradient canaries by token: units that are drawn into batches like any other, and are nothing but a gradient.
     """
 
     tokens: tuple[str, ...]
@@ -43,6 +45,7 @@ class Holdings:
     images: Tensor | None = None
     regions: Tensor | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    canaries: Mapping[str, GradientCanary] = field(default_factory=dict)
 
     def rows(self, tokens: Sequence[str]) -> Tensor:
         """Return the row index of each token.
@@ -60,7 +63,13 @@ class Protocol(ABC, Generic[P]):
     Args:
         params: The protocol's parameters.
         cohort: Public facts of the cohort.
+
+    Attributes:
+        canary_roles: Roles whose parties train the whole network of the task and take `Holdings.canaries` into their batches;
+            empty where no party does.
     """
+
+    canary_roles: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: P, cohort: CohortFacts) -> None:
         self.params = params

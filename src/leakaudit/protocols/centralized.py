@@ -35,26 +35,27 @@ class Trainer(Party):
     def __init__(self, seat: Seat, task: Task, guard: Guard, holds: Holdings, params: TrainedParams) -> None:
         self.seat, self.task, self.guard, self.holds = seat, task, guard, holds
         self._rounds = params.rounds
-        batch = min(params.training.batch_size, len(holds.tokens))
-        rate = batch / len(holds.tokens)
-        patients = int(holds.units.unique().numel())
+        rows = len(holds.tokens) + len(holds.canaries)
+        batch = min(params.training.batch_size, rows)
+        rate = batch / rows
+        units = int(holds.units.unique().numel()) if holds.sampling.unit == "patient" else len(holds.tokens)
         self.learner = Learner(
             initial_network(seat, task).to(seat.device), seat, guard, params.training, expected_batch=batch, rate=rate,
-            expected_units=rate * (patients if holds.sampling.unit == "patient" else len(holds.tokens)),
-            unit=holds.sampling.unit, holds=holds, steps=passes(params.rounds, len(holds.tokens), batch),
+            expected_units=rate * (units + len(holds.canaries)), unit=holds.sampling.unit, holds=holds,
+            steps=passes(params.rounds, rows, batch),
         )  # fmt: skip
 
     def reply(self, inbox: Sequence[Message]) -> Sequence[Message]:
         """Take a step on the batch that the control message names, or release the model when it names none."""
         (message,) = inbox
         if message.receiver == self.seat.id and message.step >= 0:
-            rows = self.holds.rows(message.samples)
+            rows = self.holds.rows([token for token in message.samples if token not in self.holds.canaries])
             images, regions = self.holds.images, self.holds.regions
             assert images is not None
             assert regions is not None
             self.learner.fit(
                 lambda net: self.task.loss(net(images[rows]), regions[rows]).mean(), self.holds.units[rows],
-                message.round / self._rounds,
+                message.round / self._rounds, [c for token, c in self.holds.canaries.items() if token in message.samples],
             )  # fmt: skip
             return []
         release = Message(
@@ -70,6 +71,8 @@ class Trainer(Party):
 
 class Centralized(Protocol[CentralizedParams]):
     """One trainer holds all members."""
+
+    canary_roles = ("trainer",)
 
     def task(self) -> TaskSpec:
         """Return the segmentation task."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from leakaudit.facts import CohortFacts, Flow, ProtocolFacts, SeatFacts
-from leakaudit.models.params import NetworkParams, TrainingParams
+from leakaudit.models.params import NetworkChoice, NetworkParams, SegResNetParams, TrainingParams
 from leakaudit.plugins.params import ProtocolParams
+from leakaudit.protocols.dropouts import Dropout, check_rounds, check_sites, described
 
 __all__ = ["CentralizedParams", "FederatedParams", "SplitParams", "TrainedParams"]
 
@@ -17,7 +18,10 @@ __all__ = ["CentralizedParams", "FederatedParams", "SplitParams", "TrainedParams
 class TrainedParams(ProtocolParams):
     """What every built-in protocol has."""
 
-    network: NetworkParams = Field(default_factory=NetworkParams, description="The network.")
+    network: NetworkChoice = Field(
+        default_factory=NetworkParams,
+        description="The network: a U-Net, or with `architecture: segresnet` a SegResNet, which is trained whole.",
+    )
     training: TrainingParams = Field(default_factory=TrainingParams, description="Optimization.")
     rounds: int = Field(20, ge=1, description="Rounds of training (epochs, except in federated learning).")
     clients: list[list[str]] | None = Field(
@@ -31,15 +35,31 @@ class TrainedParams(ProtocolParams):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> TrainedParams:
-        depth = len(self.network.channels)
+        if isinstance(self.network, SegResNetParams):
+            self._check_whole()
+            return self
+        depth = self.network.levels
         if self.cut >= depth:
             raise ValueError(f"cut {self.cut} must be below the number of levels, {depth} (length of network.channels)")
         if self.skips is not None and any(not 0 <= s < self.cut for s in self.skips):
             raise ValueError(f"skips {self.skips} must be levels above the cut: 0 to {self.cut - 1}")
         return self
 
+    def _check_whole(self) -> None:
+        """Raise ValueError if a network that cannot be cut is to be cut."""
+        if self.cut != TrainedParams.model_fields["cut"].default or self.skips is not None:
+            raise ValueError("cut and skips are for the U-Net: a segresnet is trained whole; leave them out")
+        if self.clients is not None and len(self.clients) != 1:
+            raise ValueError("clients: a segresnet takes all modalities together; leave clients out, or give one list")
+
+    def key(self) -> dict[str, JsonValue]:
+        """Return the parameters as plain JSON, those of network and training by their own keys."""
+        return {**super().key(), "network": self.network.key(), "training": self.training.key()}
+
     def sent_levels(self) -> list[int]:
-        """Return the levels that arrive at the trunk, ascending; the last is the cut."""
+        """Return the levels that arrive at the trunk, ascending; the last is the cut. A SegResNet has none."""
+        if isinstance(self.network, SegResNetParams):
+            return []
         skips = range(self.cut) if self.skips is None else sorted(set(self.skips))
         return [*skips, self.cut]
 
@@ -49,7 +69,8 @@ class TrainedParams(ProtocolParams):
         Raises:
             ValueError: A modality is unknown or given twice.
         """
-        groups = self.clients or [[m] for m in cohort.modalities]
+        whole = isinstance(self.network, SegResNetParams)
+        groups = self.clients or ([list(cohort.modalities)] if whole else [[m] for m in cohort.modalities])
         flat = [m for group in groups for m in group]
         for modality in flat:
             if modality not in cohort.modalities:
@@ -68,11 +89,9 @@ class TrainedParams(ProtocolParams):
 
     def check_shape(self, cohort: CohortFacts) -> None:
         """Raise ValueError if the images cannot be halved as often as the network is deep."""
-        step = 2 ** (len(self.network.channels) - 1)
+        step = 2 ** (self.network.levels - 1)
         if any(side % step for side in cohort.shape):
-            raise ValueError(
-                f"images of {cohort.shape} voxels do not divide by {step}, which {len(self.network.channels)} levels need"
-            )
+            raise ValueError(f"images of {cohort.shape} voxels do not divide by {step}, which {self.network.levels} levels need")
 
     def _facts(
         self,
@@ -86,6 +105,8 @@ class TrainedParams(ProtocolParams):
         return ProtocolFacts(
             protocol=protocol, seats=tuple(seats), flows=(*flows, Flow(channel="output", sender="model", receiver="outsider")),
             rounds=self.rounds, spatial_dims=len(cohort.shape), normalization=self.network.normalization, levels=levels,
+            # Nothing where it is a U-Net, so that facts from before there was a choice stay what they were.
+            extra={} if isinstance(self.network, NetworkParams) else {"architecture": self.network.architecture},
         )  # fmt: skip
 
 
@@ -109,6 +130,15 @@ class SplitParams(TrainedParams):
         "and the head (U-shaped).",
     )
     wire: Literal["float32", "float16"] = Field("float32", description="Number format of activations and gradients sent.")
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> SplitParams:
+        if not isinstance(self.network, NetworkParams):
+            raise ValueError(
+                f"split learning cuts the network between clients and server, and a {self.network.architecture} cannot be cut: use "
+                "architecture: unet, or train it by federated or centralized"
+            )
+        return self
 
     def facts(self, cohort: CohortFacts) -> ProtocolFacts:
         """One seat per client, the server, and a label holder where masks are not at the server."""
@@ -147,6 +177,21 @@ class FederatedParams(TrainedParams):
         description="Whether a site's optimizer keeps its moments from round to round (Li et al. 2019 compare).",
     )
     participation: float = Field(1.0, gt=0, le=1, description="Share of the sites asked in each round (at least one).")
+    dropouts: list[Dropout] = Field(
+        [],
+        description="Sites that leave in mid-training. Everybody else goes on: the sites of a round are drawn as if nobody had "
+        "left, and who left is missing from them. A round that no update reaches leaves the model as it was.",
+    )
+    on_bad_update: Literal["fail", "drop"] = Field(
+        "fail",
+        description="What an update with numbers that are not finite does: fail ends the training with the site, round and tensor; "
+        "drop leaves it out of that round's average, and the report says so.",
+    )
+
+    @model_validator(mode="after")
+    def _faults_fit(self) -> FederatedParams:
+        check_rounds(self.dropouts, self.rounds)
+        return self
 
     @model_validator(mode="after")
     def _constant_rate(self) -> FederatedParams:
@@ -159,8 +204,9 @@ class FederatedParams(TrainedParams):
         return super().groups(cohort) if self.clients else [list(cohort.modalities)]
 
     def facts(self, cohort: CohortFacts) -> ProtocolFacts:
-        """One seat per site and the aggregator."""
+        """One seat per site that has members, and the aggregator."""
         self.groups(cohort)
+        check_sites(self.dropouts, cohort.sites)
         seats = [
             SeatFacts(id=site, role="site", modalities=cohort.modalities, labels=True, site=site, records=0)
             for site in cohort.sites
@@ -176,4 +222,7 @@ class FederatedParams(TrainedParams):
         ]
         local = {"local_steps": self.local_steps} if self.local_steps else {"local_epochs": self.local_epochs}
         extra = {k: str(v) for k, v in {**local, "batch_size": self.training.batch_size}.items()}
-        return replace(self._facts(cohort, "federated", seats, flows), extra=extra)
+        if self.dropouts:
+            extra["dropouts"] = described(self.dropouts)
+        facts = self._facts(cohort, "federated", seats, flows)
+        return replace(facts, extra={**facts.extra, **extra})

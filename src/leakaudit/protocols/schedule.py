@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from leakaudit.errors import UserError
 from leakaudit.wire.seats import Secret
 
 __all__ = ["Sampler", "Sampling", "Schedule"]
@@ -35,10 +36,15 @@ class Sampler:
         batch: Rows per batch; their expected number under Poisson sampling.
         sampling: How to draw.
         generator: Source of randomness (on the CPU).
+
+    Raises:
+        UserError: There are no rows.
     """
 
     def __init__(self, units: Sequence[int], batch: int, sampling: Sampling, generator: torch.Generator) -> None:
         self.rows = len(units)
+        if not self.rows:
+            raise UserError("A seat has no image to train on. Every member of the cohort needs at least one sample.")
         self.sampling = sampling
         by_record = sampling.kind == "shuffle" or sampling.unit == "record"
         names = range(self.rows) if by_record else units

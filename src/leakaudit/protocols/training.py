@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from leakaudit.defenses.base import Local, Stepper
+from leakaudit.models.canary import GradientCanary, add_canaries, canary_rows
 from leakaudit.models.params import TrainingParams
 from leakaudit.models.task import Task, optimizer_for
 from leakaudit.protocols.base import Guard, Holdings
@@ -60,6 +61,8 @@ class Learner:
         self.guard, self.unit = guard, unit
         self.device, self.precision = seat.device, seat.precision
         self._units = torch.empty(0, dtype=torch.long, device=seat.device)
+        self._canaries: Sequence[GradientCanary] = ()
+        self._share = 1 / expected_batch
         adapted = guard.adapt(module)
         # A defense may wrap the optimizer; the learning rate stays with the one inside.
         self._inner = optimizer_for(training, list(adapted.parameters()))
@@ -67,6 +70,7 @@ class Learner:
         local = guard.train(
             Local(
                 module=adapted, optimizer=self._inner, units=lambda: self._units,
+                canary_rows=lambda: canary_rows(self._canaries, adapted),
                 expected_units=expected_units, expected_batch=expected_batch, rate=rate, steps=steps, unit=unit,
                 sampling="shuffle" if holds is None else holds.sampling.kind,
                 shape=() if holds is None or holds.images is None else tuple(holds.images.shape[1:]),
@@ -74,19 +78,22 @@ class Learner:
         )  # fmt: skip
         self.module = local.module.train()
         self.optimizer: torch.optim.Optimizer | Stepper = local.optimizer
+        self._clipped = local.takes_canaries
 
-    def begin(self, patients: Tensor, progress: float = 0.0) -> None:
+    def begin(self, patients: Tensor, progress: float = 0.0, canaries: Sequence[GradientCanary] = ()) -> None:
         """Start a batch.
 
         Args:
             patients: Index of the patient behind each row.
             progress: Share of the rounds that are over, in [0, 1).
+            canaries: Gradient canaries in the batch.
         """
         if self._decay:
             for group in self._inner.param_groups:
                 group["lr"] = self._rate * (1 + math.cos(math.pi * progress)) / 2
         rows = torch.arange(len(patients), device=patients.device)
         self._units = patients if self.unit == "patient" else rows
+        self._canaries = canaries
         self.optimizer.zero_grad()
 
     @contextlib.contextmanager
@@ -97,11 +104,16 @@ class Learner:
 
     def finish(self) -> None:
         """Take the step of the batch; an empty batch still counts, since DP-SGD adds its noise then too."""
+        if self._canaries and not self._clipped:  # else the defense appends them before it clips
+            add_canaries(self._canaries, self.module, self._share)
         self.optimizer.step()
 
-    def fit(self, loss: Callable[[nn.Module], Tensor], patients: Tensor, progress: float = 0.0) -> None:
+    def fit(
+        self, loss: Callable[[nn.Module], Tensor], patients: Tensor, progress: float = 0.0,
+        canaries: Sequence[GradientCanary] = (),
+    ) -> None:  # fmt: skip
         """One whole step on a batch whose loss is local."""
-        self.begin(patients, progress)
+        self.begin(patients, progress, canaries)
         if len(patients):
             with self.forward() as module:
                 value = loss(module)

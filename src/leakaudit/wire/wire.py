@@ -13,11 +13,29 @@ from leakaudit.models.task import Tensors
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Secret
 
-__all__ = ["Party", "Records", "Traffic", "Wire", "WireError"]
+__all__ = ["NotFiniteError", "Party", "Records", "Traffic", "Wire", "WireError", "not_finite"]
 
 
 class WireError(RuntimeError):
     """A party sent what no party may send."""
+
+
+class NotFiniteError(WireError):
+    """A party has numbers to send that are not finite.
+
+    Attributes:
+        channel: Kind of the message.
+    """
+
+    def __init__(self, message: str, channel: str) -> None:
+        super().__init__(message)
+        self.channel = channel
+
+
+def not_finite(tensors: Tensors) -> str | None:
+    """Return the name of the first tensor with a number that is not finite; None where all are."""
+    wrong = (name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all())
+    return next(wrong, None)
 
 
 class Records(Protocol):
@@ -62,6 +80,7 @@ class Wire:
         asked: Seat that was asked last.
         place: (round, step) of the last batch whose samples crossed; None before the first.
         batches: Number of batches whose samples have crossed.
+        notes: What happened beside the plan, in plain words, and in which rounds.
     """
 
     def __init__(
@@ -78,6 +97,7 @@ class Wire:
         self.asked = ""
         self.place: tuple[int, int] | None = None
         self.batches = 0
+        self.notes: dict[str, list[int]] = {}
         self._device = torch.device(device)
         self._after_round, self._round = after_round, 0
         self._streams: dict[str, list[torch.Tensor]] = {}
@@ -103,6 +123,12 @@ class Wire:
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(state[1], self._device)
 
+    def note(self, text: str, round_: int) -> None:
+        """Write down what happened beside the plan in a round, for the report: a site that left, an update left out."""
+        rounds = self.notes.setdefault(text, [])
+        if round_ not in rounds:
+            rounds.append(round_)
+
     def ask(self, seat: str, inbox: Sequence[Message]) -> list[Message]:
         """Hand `inbox` to a party and return what it sends, cut off from its graph and storage.
 
@@ -110,7 +136,7 @@ class Wire:
         nothing for the others.
 
         Raises:
-            WireError: The party sent under another's name, to nobody, or numbers that are not finite.
+            WireError: The party sent under another's name, to nobody, or numbers that are not finite (`NotFiniteError`).
         """
         while inbox and self._round < max(m.round for m in inbox):
             if self._after_round is not None:
@@ -131,21 +157,32 @@ class Wire:
             raise WireError(f"{seat!r} sent a message in the name of {message.sender!r}")
         if message.receiver not in self.parties and message.receiver != "outsider":
             raise WireError(f"{seat!r} sent a message to {message.receiver!r}, who is not there")
+        self._check(seat, message)
         # The tap comes first: a receiver that works in place must not alter what was recorded.
         for recorder in self.recorders:
             recorder.record(message)
         copy = self._copy(message)
-        for name, tensor in copy.tensors.items():
-            if message.samples and tensor.shape[:1] != (len(message.samples),):
-                raise WireError(f"{seat!r} sent {name!r} with {tensor.shape[0]} rows for {len(message.samples)} samples")
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise WireError(f"{seat!r} sent {name!r} with values that are not finite (round {message.round})")
         count = self.traffic.setdefault((message.channel, seat, message.receiver), Traffic())
         if message.samples and (message.round, message.step) != self.place:
             self.place, self.batches = (message.round, message.step), self.batches + 1
         count.messages += 1
         count.bytes += message.bytes
         return copy
+
+    @staticmethod
+    def _check(seat: str, message: Message) -> None:
+        """Refuse a message before anybody records or receives it."""
+        for name, tensor in message.tensors.items():
+            if message.samples and tensor.shape[:1] != (len(message.samples),):
+                raise WireError(f"{seat!r} sent {name!r} with {tensor.shape[0]} rows for {len(message.samples)} samples")
+        wrong = not_finite(message.tensors)
+        if wrong is not None:
+            raise NotFiniteError(
+                f"{seat!r} sent {wrong!r} with values that are not finite ({message.channel}, round {message.round}). A training "
+                "that diverges does this, and a lower training.learning_rate is the first remedy; so may a defense or an attack "
+                "at that seat",
+                message.channel,
+            )
 
     @staticmethod
     def _copy(message: Message) -> Message:

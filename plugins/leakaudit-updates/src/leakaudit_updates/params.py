@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from leakaudit.facts import ProtocolFacts
-from leakaudit.plugins import DefenseParams
+from leakaudit.plugins import DefenseParams, ShadowTraining, Victim
 from leakaudit.threats import Needs, NotApplicable, Unit
 
 __all__ = [
@@ -33,6 +33,10 @@ class UpdateParams(DefenseParams):
                 reason=f"no party of the protocol {facts.protocol!r} sends updates of a model (roles: {', '.join(facts.roles)})"
             )
         return Needs(seats=senders, channels=("update",), unit=self.unit)
+
+    def shadow(self, victim: Victim) -> ShadowTraining:
+        """Return that every update of a shadow model's sites passes through the defense, as those of the victim's do."""
+        return ShadowTraining(sends=True)
 
     @property
     def unit(self) -> Unit | None:

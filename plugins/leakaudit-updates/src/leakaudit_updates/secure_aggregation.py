@@ -147,7 +147,7 @@ class SecureAggregation(Defense[SecureAggregationParams]):
         if len(senders) < least:
             raise UserError(
                 f"{where}: {len(senders)} of {len(self.sites)} sites sent an update, and {least} are needed. Let more sites take "
-                "part (participation of the protocol), or lower threshold or min_sites."
+                "part (participation and dropouts of the protocol), or lower threshold or min_sites."
             )
         _alike([updates[s] for s in senders])
         arrived = torch.tensor([site in updates for site in self.sites])

@@ -55,7 +55,8 @@ class SecureAggregationParams(DefenseParams):
                 reason=f"threshold {needed} is not more than half of the {sites} sites and at most all of them: with fewer, an "
                 "aggregator that tells two stories would hear enough answers to both"
             )
-        return Needs(seats=tuple(dict.fromkeys(role for f in flows for role in (f.sender, f.receiver))), channels=("update",))
+        roles = dict.fromkeys(role for f in flows for role in (f.sender, f.receiver))
+        return Needs(seats=tuple(roles), channels=("update",), last=True)
 
     def shadow(self, victim: Victim) -> ShadowTraining:
         """Return ordinary steps: the sum, and so what is learned, is that of plain averaging up to the fixed-point step."""
