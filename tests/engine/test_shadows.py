@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from leakaudit.cohorts.cohort import Split
-from leakaudit.engine.cells.shadows import Lessons, Pool, deal
+from leakaudit.engine.cells.shadows import deal
 from leakaudit.engine.planner import Planner
 from leakaudit.engine.planting import Wanted
 from leakaudit.engine.planview import PlanView
 from leakaudit.engine.results import _adaptive
+from leakaudit.engine.shadow_lessons import Lessons, Pool
 from leakaudit.engine.shadow_recipes import recipe_of
 from leakaudit.engine.shadowing import contradiction, obstacle
 from leakaudit.facts import CohortFacts
@@ -124,12 +125,12 @@ def test_the_key_holds_the_training_and_the_wish_but_no_attack(stage: Stage) -> 
 
 @needs_plugins
 def test_the_plan_prints_shadow_models_and_under_which_defense_they_are_not_adaptive(stage: Stage) -> None:
-    plan = stage.plan(protocols=[protocol("split")], attacks=[LIRA], defenses=[DP, {"use": "dropout"}])
+    plan = stage.plan(protocols=[protocol("split")], attacks=[LIRA], defenses=[DP, {"use": "random-projection"}])
     lines = [line for line in PlanView(plan).lines() if "shadow models" in line]
     assert len(lines) == 3
     assert all("4 shadow models, each on 50% of the patients" in line for line in lines)
     assert ["not adaptive" in line for line in lines] == [False, False, True]
-    assert "trained without dropout" in lines[2]
+    assert "trained without random-projection" in lines[2]
 
 
 @needs_plugins
@@ -168,20 +169,20 @@ def test_a_target_epsilon_gives_the_shadows_the_noise_of_the_victim(stage: Stage
     training = stage.training(plan, next(b for b in plan.baselines if b.defense == "dp-sgd").trains[0])
     trained = training.run()
     (part,) = recipe_of(training, defended=True).parts
-    assert f"Gaussian noise {part.noise:.4g} times that" in trained.guarantees["trainer"].mechanism
+    assert f"Gaussian noise {part.noise:.4g} times that" in trained.guarantees["trainer"][0].mechanism
 
 
 @needs_plugins
 def test_states_are_stored_and_the_attack_counts_as_adaptive_where_the_defense_took_part(stage: Stage) -> None:
-    plan = stage.plan(protocols=[protocol("split")], attacks=[LIRA], defenses=[DP, {"use": "dropout"}])
+    plan = stage.plan(protocols=[protocol("split")], attacks=[LIRA], defenses=[DP, {"use": "random-projection"}])
     stage.run(plan, "cohort", "train", "record", "shadows", "attack")
     defended = {}
     for pairing in plan.pairings:
         known = found(stage, pairing.attacks[0], "attack.json")
         defended[pairing.defense] = known["shadows"]["defended"]
-        assert _adaptive(known, pairing) is (pairing.defense != "dropout")
+        assert _adaptive(known, pairing) is (pairing.defense != "random-projection")
         assert not _adaptive({**known, "shadows": {**known["shadows"], "used": 0}}, pairing)
-    assert defended == {"none": True, "dp-sgd": True, "dropout": False}
+    assert defended == {"none": True, "dp-sgd": True, "random-projection": False}
     job = next(j for j in shadow_jobs(plan) if "/none" in j.label)
     entry = stage.store.get(job.key)
     assert entry is not None

@@ -1,4 +1,4 @@
-"""`membership-loss-map` passes leakaudit's conformance kit with the first of its examples."""
+"""The membership attacks pass leakaudit's conformance kit, from other positions and offline too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,32 @@ import pytest
 
 from leakaudit.testing import checks
 
-CHECKS = checks("attack", "leakaudit-membership/membership-loss-map")
+CHECKS = [
+    *(
+        (name, c)
+        for name in ("loss", "lira", "rmia", "loss-map")
+        for c in checks("attack", f"leakaudit-membership/membership-{name}")
+    ),
+    *(
+        ("lira by the aggregator", c)
+        for c in checks(
+            "attack", "leakaudit-membership/membership-lira", examples=[{"shadows": 4, "position": "aggregator", "rounds": 2}]
+        )
+    ),
+    *(
+        ("loss by a site", c)
+        for c in checks("attack", "leakaudit-membership/membership-loss", examples=[{"position": "site", "rounds": 1}])
+    ),
+    *(
+        ("loss-map offline", c)
+        for c in checks(
+            "attack", "leakaudit-membership/membership-loss-map", examples=[{"shadows": 4, "grid": 2, "mode": "offline"}]
+        )
+    ),
+]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=[str(c) for c in CHECKS])
+@pytest.mark.parametrize("check", [c for _, c in CHECKS], ids=[f"{name}: {c}" for name, c in CHECKS])
 def test_it_keeps_the_contract(check: Any) -> None:
-    check()
+    result = check()
+    assert result.status == "passed", result.detail

@@ -121,7 +121,7 @@ def test_it_needs_what_online_lira_needs(params: CentralizedParams | SplitParams
     assert {"architecture", "defense", "candidates", "labels"} == set(needs.threat.knows)
 
 
-@pytest.mark.parametrize("wrong", [{"grid": 0}, {"grid": 9}, {"shadows": 3}, {"difficulty": "some"}, {"mode": "offline"}])
+@pytest.mark.parametrize("wrong", [{"grid": 0}, {"grid": 9}, {"shadows": 3}, {"difficulty": "some"}, {"mode": "none"}])
 def test_parameters_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         MembershipLossMapParams.model_validate(wrong)

@@ -18,7 +18,7 @@ from leakaudit_membership.params import MembershipLossParams
 from leakaudit_membership.signals import cross_entropy, dice_loss
 
 from leakaudit.attacks import Scores, View
-from leakaudit.attacks.view import save_cohort
+from leakaudit.attacks.contents import save_cohort
 from leakaudit.cohorts import Cohort, Origin, Sample, regions
 from leakaudit.facts import CohortFacts, Flow, ProtocolFacts, SeatFacts
 from leakaudit.models import TaskSpec, load_task

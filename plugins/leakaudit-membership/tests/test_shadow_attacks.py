@@ -113,7 +113,7 @@ def test_the_view_tells_which_candidates_each_shadow_learned_from_and_no_more(au
     assert set(count.values()) == {6}
     folder = audited.stage.views[audited.pairing("lira").attacks[0]]
     data = json.loads((folder / "view" / "view.json").read_text())
-    assert all(set(entry) == {"file", "members"} for entry in data["shadows"])
+    assert all(set(entry) == {"file", "members", "own"} for entry in data["shadows"])
     assert not list(folder.rglob("shadows.json"))
 
 

@@ -1,4 +1,7 @@
-"""How shadow models learn under the victim's defenses: which parts of the network take clipped and noised steps."""
+"""How shadow models learn under the victim's defenses.
+
+Which parts of the network take clipped and noised steps, and through which defenses passes what is sent meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,13 @@ class Recipe:
     Attributes:
         parts: Parts of the network that take noised steps.
         by_patient: Whether a patient's rows are clipped as one.
+        sends: Specs of the defenses through which passes what the seats send, in the order of the chain.
         without: Names of the defenses that the shadow models are trained without.
     """
 
     parts: tuple[PrivatePart, ...] = ()
     by_patient: bool = False
+    sends: tuple[dict[str, Any], ...] = ()
     without: tuple[str, ...] = ()
 
 
@@ -43,18 +48,21 @@ def recipe_of(training: Training, *, defended: bool) -> Recipe:
     if not defended:
         return Recipe(without=tuple(d["name"] for d in defenses))
     without: list[str] = []
+    sends: list[dict[str, Any]] = []
     found: dict[str, list[ShadowTraining]] = {}
     for defense in defenses:
         told = _told(training, defense)
         if told is None or any(s.clip is not None and prefix in found for prefix, s in told):
             without.append(defense["name"])
             continue
+        if any(s.sends for _, s in told):
+            sends.append({k: defense[k] for k in ("name", "seats", "target", "params_target", "params")})
         for prefix, shadow in told:
             if shadow.clip is not None:
                 found.setdefault(prefix, []).append(shadow)
     parts = tuple(_part(prefix, shadows) for prefix, shadows in found.items())
     by_patient = any(s.unit == "patient" for shadows in found.values() for s in shadows)
-    return Recipe(parts=parts, by_patient=by_patient, without=tuple(without))
+    return Recipe(parts=parts, by_patient=by_patient, sends=tuple(sends), without=tuple(without))
 
 
 def _told(training: Training, defense: Mapping[str, Any]) -> list[tuple[str, ShadowTraining]] | None:
@@ -64,7 +72,7 @@ def _told(training: Training, defense: Mapping[str, Any]) -> list[tuple[str, Sha
     for seat in training.protocol.facts.seats:
         if seat.role in defense["seats"]:
             shadow, prefix = params.shadow(_victim(training, seat)), _prefix(seat)
-            if shadow is None or (shadow.clip is not None and prefix is None):
+            if shadow is None or (prefix is None and (shadow.clip is not None or shadow.sends)):
                 return None
             told.append((prefix or "", shadow))
     return told or None

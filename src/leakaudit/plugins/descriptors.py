@@ -66,6 +66,8 @@ class AttackInfo(Info):
         evidence: Evidence types that `run` returns.
         channels: Channels it can work from.
         taxonomy: Tags such as `"atlas:AML.T0024.001"` (MITRE ATLAS) or `"owasp:ML03:2023"`.
+        learned: For attacks on updates: whether images come from a map that was learned on simulated updates, instead of from a
+            search for what explains an update. The report says by it whether a search that found little was all that was run.
     """
 
     kind: ClassVar[Kind] = "attack"
@@ -75,6 +77,7 @@ class AttackInfo(Info):
     evidence: tuple[Literal["images", "masks", "scores", "values"], ...]
     channels: tuple[Channel, ...]
     taxonomy: tuple[str, ...] = ()
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,20 +37,29 @@ class Victim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowTraining:
-    """How the steps of a shadow model are taken, so that it learns as a victim does under a defense.
+    """How a shadow model learns, so that it learns as a victim does under a defense.
 
-    The gradient of every unit is clipped, Gaussian noise is added to the sum, and the sum is divided by the expected number of
-    units in a batch. How batches are drawn follows from `Needs.sampling` and `Needs.unit`.
+    Two things can be said, and both together. What a defense does to the steps: the gradient of every unit is clipped, Gaussian
+    noise is added to the sum, and the sum is divided by the expected number of units in a batch (how batches are drawn follows
+    from `Needs.sampling` and `Needs.unit`). And that a defense acts through `outgoing` alone on what a seat sends while it
+    learns (`sends`): the engine then passes what a shadow model's seats would send through the defense itself.
+
+    What is sent is the activations of image clients, in training and when the shadow model is asked, and the update of every
+    site after each round. Shadow models are trained many at once: activations come as tensors inside `torch.func.vmap`, one
+    object of the defense serves all models of a stack, and `outgoing` must not keep tensors from one message for the next, draw
+    in place, or branch on values. Updates come one by one, each site of each shadow model with an object of its own.
 
     Attributes:
         clip: L2 norm to which each unit's gradient is clipped; None for ordinary steps (the defense leaves learning as it is).
         noise_multiplier: Standard deviation of the noise over the clip norm.
         unit: Whose gradient is clipped.
+        sends: Whether what is sent while the shadow model learns passes through the defense's `outgoing`.
     """
 
     clip: float | None = None
     noise_multiplier: float = 0.0
     unit: Literal["record", "patient"] = "record"
+    sends: bool = False
 
 
 class Params(BaseModel):

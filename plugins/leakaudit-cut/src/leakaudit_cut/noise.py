@@ -77,7 +77,8 @@ class GaussianNoise(CutDefense[GaussianNoiseParams]):
 
 def laplace(like: Tensor, generator: torch.Generator) -> Tensor:
     """Return Laplace noise of scale 1 in the shape of `like`: the difference of two exponential draws."""
-    draws = torch.empty((2, *like.shape), device=like.device, dtype=torch.float32).exponential_(generator=generator)
+    # Not drawn in place, which many shadow models at once (torch.func.vmap) do not allow; 1 - rand is never 0.
+    draws = -torch.log1p(-torch.rand((2, *like.shape), generator=generator, device=like.device, dtype=torch.float32))
     return (draws[0] - draws[1]).to(like.dtype)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from leakaudit.facts import ProtocolFacts
-from leakaudit.plugins import DefenseParams
+from leakaudit.plugins import DefenseParams, ShadowTraining, Victim
 from leakaudit.threats import Needs, NotApplicable
 
 __all__ = [
@@ -48,7 +48,15 @@ class CutParams(DefenseParams):
         return False
 
 
-class GaussianNoiseParams(CutParams):
+class _Sending(CutParams):
+    """A defense that does nothing but change what is sent, each message by itself: shadow models learn through it."""
+
+    def shadow(self, victim: Victim) -> ShadowTraining | None:
+        """Return that what a shadow model's clients send passes through the defense; None for a server's features."""
+        return ShadowTraining(sends=True) if victim.role == "client" else None
+
+
+class GaussianNoiseParams(_Sending):
     """Gaussian noise on activations."""
 
     sigma: float = Field(1.0, ge=0, description="Noise level, in units that `scale` says. 0 adds no noise.")
@@ -75,7 +83,7 @@ class GaussianNoiseParams(CutParams):
         return self.scale == "relative" and self.sigma > 0
 
 
-class DropoutParams(CutParams):
+class DropoutParams(_Sending):
     """Dropout of activations."""
 
     rate: float = Field(0.5, ge=0, lt=1, description="Share of the entries (or channels) that are dropped, in [0, 1).")
@@ -84,7 +92,7 @@ class DropoutParams(CutParams):
     )
 
 
-class LaplaceNoiseParams(CutParams):
+class LaplaceNoiseParams(_Sending):
     """Laplace noise on activations."""
 
     scale: float = Field(0.5, ge=0, description="Scale b of the Laplace noise, in the units of the activations. 0 adds none.")
@@ -93,7 +101,7 @@ class LaplaceNoiseParams(CutParams):
     )
 
 
-class QuantizationParams(CutParams):
+class QuantizationParams(_Sending):
     """Few-bit activations."""
 
     bits: int = Field(4, ge=1, le=16, description="Bits of each entry: 2**bits values between a sample's least and largest.")

@@ -15,7 +15,11 @@ __all__ = ["MembershipLoss"]
 
 
 class MembershipLoss(Attack[MembershipLossParams]):
-    """Loss threshold attack (Yeom et al., CSF 2018) on a segmentation model, with the patient as the unit."""
+    """Loss threshold attack (Yeom et al., CSF 2018) on a segmentation model, with the patient as the unit.
+
+    Who sees the model of every round averages the loss over the last of them (Nasr, Shokri and Houmansadr, S&P 2019,
+    arXiv 1812.00910, on what an adversary inside of federated learning gains by observing rounds).
+    """
 
     def run(self, view: View) -> Scores:
         """Return one score per candidate patient: minus the mean loss over the patient's samples; higher means member.
@@ -26,10 +30,10 @@ class MembershipLoss(Attack[MembershipLossParams]):
         candidates = view.candidates
         if candidates is None:
             raise UserError("membership-loss decides between candidate patients, and the view holds none")
-        losses = Gauge(view, candidates, self.params.signal).answered(view)
+        losses = Gauge(view, candidates, self.params.signal).of(view, self.params.rounds)
         about = tuple(t.token for t in view.targets if t.kind == "candidate" and t.token in losses)
         calibrated = self._calibrated(-in_order(losses, about), about, candidates)
-        return Scores(name="loss", channel="output", about=about, scores=calibrated.astype(np.float32))
+        return Scores(name="loss", channel=view.threat.channels[0], about=about, scores=calibrated.astype(np.float32))
 
     def _calibrated(self, scores: Floats, about: tuple[str, ...], candidates: Cohort) -> Floats:
         rows = Samples(candidates).rows

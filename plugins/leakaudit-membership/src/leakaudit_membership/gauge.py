@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from leakaudit.attacks import View
 from leakaudit.cohorts import Cohort, regions
+from leakaudit.errors import UserError
 from leakaudit.wire import Message
 from leakaudit_membership.calibration import Floats
 from leakaudit_membership.params import Signal
 from leakaudit_membership.signals import cross_entropy, dice_loss
 
-__all__ = ["Averages", "Gauge", "Samples", "in_order", "plain"]
+__all__ = ["Averages", "Gauge", "Samples", "in_order", "models_seen", "plain"]
 
 _CHUNK = 32
 """Samples scored at once."""
@@ -91,6 +92,18 @@ class Averages:
                 found[self._cohort.samples[i].patient].append(value)
         return {token: np.asarray(np.mean(values, axis=0)) for token, values in found.items()}
 
+    def of(self, view: View, rounds: int) -> dict[str, Floats]:
+        """Return the mean of every patient, from answers where the adversary sees them, else from models that it sees itself.
+
+        Args:
+            view: What the adversary has.
+            rounds: Over how many of the last models that crossed the wire the means are averaged.
+        """
+        if "model" not in view.threat.channels:
+            return self.answered(view)
+        means = [self.predicted(network) for network in models_seen(view, rounds)]
+        return {token: np.asarray(np.mean([m[token] for m in means], axis=0)) for token in means[0]}
+
     def _message(self, message: Message, samples: Samples, found: dict[str, list[Values]]) -> None:
         places = [(i, samples.next(token)) for i, token in enumerate(message.samples) if token in samples.rows]
         for start in range(0, len(places), _CHUNK):
@@ -104,6 +117,30 @@ class Averages:
         brain = torch.from_numpy(np.asarray(self._cohort.brain[index], dtype=np.float32)).unsqueeze(1).to(self._device)
         values: list[Values] = self._measure(logits.float(), masks, brain).cpu().tolist()
         return values
+
+
+def models_seen(view: View, rounds: int) -> Iterator[nn.Module]:
+    """Yield the last models that crossed the wire, as networks; never the one that training begins with, which tells nothing.
+
+    Args:
+        view: What the adversary has.
+        rounds: How many models, or as many as there are.
+
+    Raises:
+        UserError: None crossed.
+    """
+    places = dict.fromkeys((m.round, m.step) for m in view.messages(channel="model"))
+    wanted = sorted(place for place in places if place != (0, 0))[-rounds:]
+    if not wanted:
+        raise UserError("the view holds no model of a later round than the first; train for more rounds")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of weights that are replaced at once
+        network = view.task.build().to(view.device).eval()
+    for round_, step in wanted:
+        # Every site receives the same model.
+        message = next(view.messages(channel="model", round=round_, step=step))
+        network.load_state_dict({k: t.to(view.device) for k, t in message.tensors.items()})
+        yield network
 
 
 class Gauge(Averages):

@@ -65,23 +65,23 @@ def _normal(shadows: Floats, here: Inside, variance: str) -> tuple[Floats, Float
 def expected_probability(shadows: Floats, inside: Inside, *, online: bool, a: float) -> Floats:
     """Return P(x), the probability of each candidate averaged over models with and without it, shape (candidates,).
 
-    Online: the mean of both means. Offline, only models without x are at hand: P(x) = ((1 + a) P_out(x) + (1 - a)) / 2.
+    Online: the mean of both means. Offline, only models without x are counted on: P(x) = ((1 + a) P_out(x) + (1 - a)) / 2.
 
     Args:
         shadows: Probabilities, (shadows, candidates).
-        inside: Whether a shadow model was trained on a candidate, of the same shape; not read offline.
-        online: Whether there are models with the candidate.
+        inside: Whether a shadow model was trained on a candidate, of the same shape.
+        online: Whether models with the candidate are counted, too.
         a: How much models with and without a candidate are taken to differ, in [0, 1]; 1: not at all.
 
     Raises:
         ValueError: A candidate has no shadow model on a side.
     """
-    if not online:
-        return np.asarray(((1 + a) * shadows.mean(axis=0) + (1 - a)) / 2)
-    if not inside.any(axis=0).all() or inside.all(axis=0).any():
+    if (online and not inside.any(axis=0).all()) or inside.all(axis=0).any():
         raise ValueError("a candidate has no shadow model with it, or none without it; train more of them")
-    means = [np.nanmean(np.where(side, shadows, np.nan), axis=0) for side in (inside, ~inside)]
-    return np.asarray((means[0] + means[1]) / 2)
+    without = np.nanmean(np.where(~inside, shadows, np.nan), axis=0)
+    if not online:
+        return np.asarray(((1 + a) * without + (1 - a)) / 2)
+    return np.asarray((np.nanmean(np.where(inside, shadows, np.nan), axis=0) + without) / 2)
 
 
 def pairwise(candidates: Floats, population: Floats, gamma: float) -> Floats:

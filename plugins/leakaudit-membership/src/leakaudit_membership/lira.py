@@ -17,7 +17,8 @@ __all__ = ["MembershipLira"]
 class MembershipLira(Attack[MembershipLiraParams]):
     """Likelihood ratio attack (Carlini et al., S&P 2022) on a segmentation model, with the patient as the unit.
 
-    The signal of a patient is the mean over its samples of log(p / (1 - p)), p = exp(-loss).
+    The signal of a patient is the mean over its samples of log(p / (1 - p)), p = exp(-loss). Who sees the model of every round
+    averages it over the last of them; shadow models are compared as they are at their end.
     """
 
     _shadows: Floats | None = None
@@ -37,8 +38,9 @@ class MembershipLira(Attack[MembershipLiraParams]):
         if self._shadows is None:
             self.fit(view)
         assert self._shadows is not None
-        target = in_order(Gauge(view, candidates, self.params.signal, logit_confidence).answered(view), tokens)
+        gauge = Gauge(view, candidates, self.params.signal, logit_confidence)
+        target = in_order(gauge.of(view, self.params.rounds), tokens)
         scores = lira(
             target, self._shadows, membership(view, tokens), online=self.params.mode == "online", variance=self.params.variance
         )
-        return Scores(name="lira", channel="output", about=tokens, scores=scores.astype(np.float32))
+        return Scores(name="lira", channel=view.threat.channels[0], about=tokens, scores=scores.astype(np.float32))

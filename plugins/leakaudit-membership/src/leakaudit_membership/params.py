@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from leakaudit.facts import ProtocolFacts
 from leakaudit.plugins import AttackParams
-from leakaudit.threats import Grant, NotApplicable, Requires, Shadows, Tap, ThreatModel
+from leakaudit.threats import Channel, Grant, NotApplicable, Requires, Shadows, Tap, ThreatModel
 
 __all__ = ["MembershipLiraParams", "MembershipLossMapParams", "MembershipLossParams", "MembershipRmiaParams", "Signal"]
 
@@ -19,7 +19,39 @@ Signal = Literal["cross-entropy", "dice", "task"]
 """What is small for patients that a model was trained on."""
 
 
-class MembershipLossParams(AttackParams):
+class _SeenParams(AttackParams):
+    """Where the adversary stands: what it sees of the model in question."""
+
+    position: Literal["outsider", "aggregator", "site"] = Field(
+        "outsider",
+        description="Who attacks: an outsider, who sees the deployed model's answers; in federated learning the aggregator, honest "
+        "but curious, who sees the model of every round; or another site, which receives it until the last round begins. The "
+        "site's own patients are no candidates.",
+    )
+    rounds: int = Field(
+        4,
+        ge=1,
+        description="Aggregator or site: over how many of the last models that it sees the signal is averaged; others ignore it.",
+    )
+
+    def sight(self, facts: ProtocolFacts) -> tuple[Channel, tuple[Tap, ...]] | NotApplicable:
+        """Return the channel on which the adversary sees the model, and what of it is recorded."""
+        if self.position == "outsider":
+            if "output" not in facts.channels:
+                return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
+            return "output", (Tap(channel="output"),)
+        if self.position not in facts.roles or "model" not in facts.sees((self.position,)):
+            return NotApplicable(
+                reason=f"no {self.position} of {facts.protocol!r} sees the model of a round: that is federated learning"
+            )
+        if self.position == "site" and (facts.rounds < 2 or len(facts.seats_of("site")) < 2):
+            return NotApplicable(
+                reason="a site learns of other sites' patients from the second round on: it takes 2 rounds and 2 sites"
+            )
+        return "model", (Tap(channel="model", rounds=tuple(range(-min(self.rounds, facts.rounds), 0))),)
+
+
+class MembershipLossParams(_SeenParams):
     """Parameters of `membership-loss`."""
 
     signal: Signal = Field(
@@ -34,14 +66,16 @@ class MembershipLossParams(AttackParams):
     )
 
     def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
-        """An outsider with candidates and their masks, who sees what the deployed model answers for them."""
-        if "output" not in facts.channels:
-            return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
+        """A position with candidates and their masks, from which the model or its answers for them are seen."""
+        sight = self.sight(facts)
+        if isinstance(sight, NotApplicable):
+            return sight
+        channel, taps = sight
         knows: tuple[Grant, ...] = ("candidates", "labels")
-        if self.signal == "task":
+        if self.signal == "task" or channel == "model":
             knows = (*knows, "architecture")
-        threat = ThreatModel(plays=("outsider",), channels=("output",), knows=knows, auxiliary="same")
-        return Requires(threat=threat, taps=(Tap(channel="output"),))
+        threat = ThreatModel(plays=(self.position,), channels=(channel,), knows=knows, auxiliary="same")
+        return Requires(threat=threat, taps=taps)
 
 
 class _ShadowParams(AttackParams):
@@ -51,31 +85,10 @@ class _ShadowParams(AttackParams):
         16, ge=4, le=512, description="Shadow models, trained by the engine and shared by all attacks that ask for the same."
     )
 
-    @property
-    def pool(self) -> Pool:
-        """Whose patients the shadow models are trained on."""
-        return "auxiliary+candidates"
-
-    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
-        """An outsider who knows task and defense, with candidates, patients of its own and their masks, who may ask the model."""
-        if "output" not in facts.channels:
-            return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
-        knows: tuple[Grant, ...] = ("architecture", "defense", "candidates", "labels")
-        threat = ThreatModel(plays=("outsider",), channels=("output",), knows=knows, auxiliary="same")
-        shadows = Shadows(count=self.shadows, pool=self.pool)
-        return Requires(threat=threat, taps=(Tap(channel="output"),), shadows=shadows)
-
-
-class _LikelihoodParams(_ShadowParams):
-    """What attacks that compare a patient's likelihoods have in common."""
-
     mode: Literal["online", "offline"] = Field(
         "online",
         description="online: half of the shadow models are trained on each candidate; offline: shadow models see the adversary's "
         "own patients alone, and serve for any candidate.",
-    )
-    signal: Signal = Field(
-        "task", description="The loss that is compared: the one that was trained, cross-entropy per brain voxel, or 1 - soft Dice."
     )
 
     @property
@@ -83,8 +96,27 @@ class _LikelihoodParams(_ShadowParams):
         """Whose patients the shadow models are trained on."""
         return "auxiliary+candidates" if self.mode == "online" else "auxiliary"
 
+    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
+        """An outsider who knows task and defense, with candidates, patients of its own and their masks, who may ask the model."""
+        if "output" not in facts.channels:
+            return NotApplicable(reason=f"protocol {facts.protocol!r} deploys no model that answers an outsider")
+        return self._compares("outsider", "output", (Tap(channel="output"),))
 
-class MembershipLiraParams(_LikelihoodParams):
+    def _compares(self, role: str, channel: Channel, taps: tuple[Tap, ...]) -> Requires:
+        knows: tuple[Grant, ...] = ("architecture", "defense", "candidates", "labels")
+        threat = ThreatModel(plays=(role,), channels=(channel,), knows=knows, auxiliary="same")
+        return Requires(threat=threat, taps=taps, shadows=Shadows(count=self.shadows, pool=self.pool))
+
+
+class _LikelihoodParams(_ShadowParams):
+    """What attacks that compare a patient's likelihoods have in common."""
+
+    signal: Signal = Field(
+        "task", description="The loss that is compared: the one that was trained, cross-entropy per brain voxel, or 1 - soft Dice."
+    )
+
+
+class MembershipLiraParams(_SeenParams, _LikelihoodParams):
     """Parameters of `membership-lira`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"shadows": 4}]})
@@ -94,6 +126,11 @@ class MembershipLiraParams(_LikelihoodParams):
         description="Spread of the shadow models' signals: pooled over all candidates (best with few shadow models), or of each "
         "candidate by itself.",
     )
+
+    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
+        """A position that knows task and defense, with candidates, patients of its own and their masks."""
+        sight = self.sight(facts)
+        return sight if isinstance(sight, NotApplicable) else self._compares(self.position, *sight)
 
 
 class MembershipRmiaParams(_LikelihoodParams):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakaudit.plugins import AttackInfo, hookimpl
+from leakaudit_membership.epsilon_params import EpsilonAuditParams
 from leakaudit_membership.params import (
     MembershipLiraParams,
     MembershipLossMapParams,
@@ -17,7 +18,7 @@ __all__ = ["leakaudit_attacks"]
 
 @hookimpl
 def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield the four attacks."""
+    """Yield the five attacks."""
     yield AttackInfo(
         name="membership-loss",
         summary="Ranks candidate patients by the deployed model's loss on them: low loss suggests a training patient.",
@@ -27,12 +28,14 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         references=(
             "Yeom, Giacomelli, Fredrikson and Jha: Privacy risk in machine learning: analyzing the connection to "
             "overfitting, CSF 2018, arXiv:1709.01604",
+            "Nasr, Shokri and Houmansadr: Comprehensive privacy analysis of deep learning: passive and active white-box inference "
+            "attacks against centralized and federated learning, S&P 2019, arXiv:1812.00910",
             "He, Rahimian, Schiele and Fritz: Segmentations-Leak: membership inference attacks and defenses in semantic "
             "image segmentation, ECCV 2020, arXiv:1912.09685",
         ),
         family="membership",
         evidence=("scores",),
-        channels=("output",),
+        channels=("output", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
     )
     yield AttackInfo(
@@ -47,7 +50,7 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         ),
         family="membership",
         evidence=("scores",),
-        channels=("output",),
+        channels=("output", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
     )
     yield AttackInfo(
@@ -75,5 +78,21 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         family="membership",
         evidence=("scores",),
         channels=("output",),
+        taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
+    )
+    yield AttackInfo(
+        name="epsilon-audit",
+        summary="Plants canaries by coin tosses and bounds from below the epsilon that the training really has.",
+        params=EpsilonAuditParams,
+        target="leakaudit_membership.epsilon:EpsilonAudit",
+        api_version="1.0",
+        references=(
+            "Steinke, Nasr and Jagielski: Privacy auditing with one (1) training run, NeurIPS 2023, arXiv:2305.08846",
+            "Mahloujifar, Melis and Chaudhuri: Auditing f-differential privacy in one run, 2024, arXiv:2410.22235",
+            "Jagielski, Ullman and Oprea: Auditing differentially private machine learning, NeurIPS 2020, arXiv:2006.07709",
+        ),
+        family="membership",
+        evidence=("scores",),
+        channels=("output", "update", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
     )

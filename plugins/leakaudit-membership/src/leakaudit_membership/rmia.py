@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from leakaudit.attacks import Attack, Scores, View
-from leakaudit.errors import UserError
+from leakaudit.cohorts import Cohort
 from leakaudit_membership.calibration import Floats
 from leakaudit_membership.gauge import Gauge, in_order
 from leakaudit_membership.likelihood import expected_probability, pairwise
 from leakaudit_membership.params import MembershipRmiaParams
-from leakaudit_membership.shadows import candidates_of, membership, shadow_signals
+from leakaudit_membership.shadows import candidates_of, membership, owned_of, shadow_signals
 
 __all__ = ["MembershipRmia"]
 
@@ -18,8 +18,9 @@ __all__ = ["MembershipRmia"]
 class MembershipRmia(Attack[MembershipRmiaParams]):
     """Robust membership inference (Zarifzadeh, Liu and Shokri, ICML 2024), with the patient as the unit.
 
-    The probability of a patient is exp(-mean loss over its samples). The population are the adversary's own patients: half of
-    the shadow models hold each of them, so that the mean over all shadow models is P(z).
+    The probability of a patient is exp(-mean loss over its samples). The population are the adversary's own patients, none of whom
+    the deployed model was trained on. As the view says which shadow models were trained on each of them, P(z) is made as P(x) is:
+    online from models with and without, offline from those without alone, corrected alike.
     """
 
     _expected: tuple[Floats, Floats, tuple[str, ...]] | None = None
@@ -31,15 +32,13 @@ class MembershipRmia(Attack[MembershipRmiaParams]):
             UserError: The adversary owns no patients.
         """
         candidates, tokens = candidates_of(view, "membership-rmia")
-        if view.auxiliary is None:
-            raise UserError("membership-rmia compares candidates with a population, and the view holds no auxiliary patients")
-        population = view.auxiliary.patients
-        of_candidates = np.exp(-shadow_signals(view, Gauge(view, candidates, self.params.signal), tokens))
-        of_population = np.exp(-shadow_signals(view, Gauge(view, view.auxiliary, self.params.signal), population))
-        expected = expected_probability(
-            of_candidates, membership(view, tokens), online=self.params.mode == "online", a=self.params.a
-        )
-        self._expected = expected, np.asarray(of_population.mean(axis=0)), population
+        owned, population = owned_of(view, "membership-rmia")
+        self._expected = self._of(view, candidates, tokens), self._of(view, owned, population), population
+
+    def _of(self, view: View, cohort: Cohort, tokens: tuple[str, ...]) -> Floats:
+        """Return P of some patients."""
+        probabilities = np.exp(-shadow_signals(view, Gauge(view, cohort, self.params.signal), tokens))
+        return expected_probability(probabilities, membership(view, tokens), online=self.params.mode == "online", a=self.params.a)
 
     def run(self, view: View) -> Scores:
         """Return one score per candidate patient: the share of the population it dominates; higher means member."""

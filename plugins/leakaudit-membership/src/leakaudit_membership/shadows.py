@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from leakaudit.attacks import View
 from leakaudit.cohorts import Cohort
@@ -15,7 +13,7 @@ from leakaudit.errors import UserError
 from leakaudit_membership.calibration import Floats
 from leakaudit_membership.gauge import Averages, in_order
 
-__all__ = ["candidates_of", "logit_confidence", "membership", "shadow_signals"]
+__all__ = ["candidates_of", "logit_confidence", "membership", "owned_of", "shadow_signals"]
 
 
 def logit_confidence(loss: Tensor) -> Tensor:
@@ -35,19 +33,24 @@ def candidates_of(view: View, attack: str) -> tuple[Cohort, tuple[str, ...]]:
     return view.candidates, tuple(t.token for t in view.targets if t.kind == "candidate")
 
 
+def owned_of(view: View, attack: str) -> tuple[Cohort, tuple[str, ...]]:
+    """Return the patients that the adversary owns, and their tokens.
+
+    Raises:
+        UserError: It owns none.
+    """
+    if view.auxiliary is None:
+        raise UserError(
+            f"{attack} compares candidates with patients of the adversary's own, and the view holds no auxiliary patients"
+        )
+    return view.auxiliary, view.auxiliary.patients
+
+
 def shadow_signals(view: View, gauge: Averages, tokens: tuple[str, ...]) -> Floats:
     """Return what every shadow model says of some patients, shape (shadows, patients) or (shadows, patients, features)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of weights that are replaced at once
-        network = view.task.build().to(view.device).eval()
-    return np.stack([in_order(gauge.predicted(_with(network, s.state, view.device)), tokens) for s in view.shadows])
+    return np.stack([in_order(gauge.predicted(view.predictor(s)), tokens) for s in view.shadows])
 
 
 def membership(view: View, tokens: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Return whether every shadow model was trained on every candidate, shape (shadows, candidates)."""
-    return np.array([[token in set(shadow.members) for token in tokens] for shadow in view.shadows])
-
-
-def _with(network: nn.Module, state: Mapping[str, Tensor], device: torch.device) -> nn.Module:
-    network.load_state_dict({k: v.to(device) for k, v in state.items()})
-    return network
+    """Return whether every shadow model was trained on every patient, a candidate or the adversary's own, (shadows, patients)."""
+    return np.array([[token in {*shadow.members, *shadow.own} for token in tokens] for shadow in view.shadows])
