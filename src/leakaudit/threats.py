@@ -129,11 +129,14 @@ class Canaries:
         count: How many canaries are crafted.
         unit: What one canary is.
         probability: Chance that a canary is included in training.
+        form: `"patients"`: crafted images and masks (`Setup.canaries`); `"gradients"`: units that are nothing but a gradient
+            (`Setup.gradients`), drawn into batches like any other.
     """
 
     count: int
     unit: Unit = "patient"
     probability: float = 0.5
+    form: Literal["patients", "gradients"] = "patients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,7 @@ class Needs:
         per_sample_loss: It needs each sample's gradient to depend on that sample alone (no batch normalization, no
             loss that mixes the samples of a batch, anywhere in the gradient's path).
         adds_coupled_loss: It adds a loss that mixes the samples of a batch.
+        last: Nothing may act on its channels after it: what it sends means nothing to another defense (masks, ciphers).
     """
 
     seats: tuple[str, ...]
@@ -175,6 +179,7 @@ class Needs:
     unit: Unit | None = None
     per_sample_loss: bool = False
     adds_coupled_loss: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from leakaudit._lazy import lazy
 
 if TYPE_CHECKING:
     from leakaudit.attacks.base import Attack, Setup
+    from leakaudit.attacks.contents import DefenseFacts, PlantedGradient, Shadow
     from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, Target, Values
-    from leakaudit.attacks.view import DefenseFacts, Shadow, View
+    from leakaudit.attacks.view import View
 
 __all__ = [
-    "Attack", "DefenseFacts", "Evidence", "EvidenceError", "Images", "Masks", "Scores", "Setup", "Shadow", "Target",
-    "Values", "View",
+    "Attack", "DefenseFacts", "Evidence", "EvidenceError", "Images", "Masks", "PlantedGradient", "Scores", "Setup", "Shadow",
+    "Target", "Values", "View",
 ]  # fmt: skip
 
 __getattr__ = lazy(
@@ -21,6 +22,7 @@ __getattr__ = lazy(
     {
         **dict.fromkeys(("Attack", "Setup"), "base"),
         **dict.fromkeys(("Evidence", "EvidenceError", "Images", "Masks", "Scores", "Target", "Values"), "evidence"),
-        **dict.fromkeys(("DefenseFacts", "Shadow", "View"), "view"),
+        **dict.fromkeys(("DefenseFacts", "PlantedGradient", "Shadow"), "contents"),
+        "View": "view",
     },
 )

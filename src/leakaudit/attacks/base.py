@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from leakaudit.attacks.evidence import Evidence
 from leakaudit.attacks.view import View
 from leakaudit.cohorts.cohort import Cohort
+from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import TaskSpec
 from leakaudit.plugins.params import AttackParams
 from leakaudit.wire.seats import Seat
@@ -29,11 +30,13 @@ class Setup:
         auxiliary: Patients the adversary owns, to craft canaries from.
         canaries: Crafted patients, one per canary; the engine tosses a coin for each and trains on the winners. Fill it
             if the threat model alters `"cohort"`.
+        gradients: The same for canaries that are nothing but a gradient (`Canaries.form` is `"gradients"`).
     """
 
     task: TaskSpec
     auxiliary: Cohort
     canaries: Cohort | None = None
+    gradients: tuple[GradientCanary, ...] = ()
 
 
 class Attack(ABC, Generic[P]):

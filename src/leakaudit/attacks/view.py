@@ -4,81 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from leakaudit.attacks.contents import DefenseFacts, PlantedGradient, Shadow, load_cohort
 from leakaudit.attacks.evidence import Target
-from leakaudit.cohorts.cohort import Cohort, Origin, Sample
-from leakaudit.defenses.base import Chain
+from leakaudit.cohorts.cohort import Cohort
+from leakaudit.defenses.chain import Chain
 from leakaudit.facts import CohortFacts, ProtocolFacts
+from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import Task, TaskSpec, load_task
 from leakaudit.plugins.targets import import_target
+from leakaudit.protocols.sending import send_through
 from leakaudit.threats import ThreatModel
 from leakaudit.wire.messages import Message
 from leakaudit.wire.recording import MessageLog, read_tensors
 from leakaudit.wire.replica import Replica
 from leakaudit.wire.seats import Seat, Secret
 
-__all__ = ["DefenseFacts", "Shadow", "View", "load_cohort", "save_cohort"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefenseFacts:
-    """What is public about one defense: its name always, its target and parameters where `"defense"` is granted.
-
-    Attributes:
-        name: Plugin name.
-        seats: Roles that carry it.
-        stochastic: Whether what it sends is randomized.
-        target: `"package.module:Class"`, or None where not granted.
-        params: Its parameters, or None where not granted.
-        params_target: Its params model, or None where not granted.
-    """
-
-    name: str
-    seats: tuple[str, ...]
-    stochastic: bool
-    target: str | None = None
-    params: Mapping[str, Any] | None = None
-    params_target: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shadow:
-    """A shadow model of the engine.
-
-    Attributes:
-        state: Its weights, as a network of the task has them (`view.task.build()`).
-        members: Tokens of the candidates it was trained on.
-    """
-
-    state: Mapping[str, torch.Tensor]
-    members: tuple[str, ...]
-
-
-def save_cohort(folder: Path, cohort: Cohort) -> None:
-    """Write a cohort as `.npy` arrays and `cohort.json`; what is written is all that is read back."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("images", "labels", "brain"):
-        np.save(folder / f"{name}.npy", np.ascontiguousarray(getattr(cohort, name)))
-    origin = {f.name: getattr(cohort.origin, f.name) for f in fields(Origin)}
-    samples = [[s.patient, s.site, s.visit, s.position] for s in cohort.samples]
-    meta = {"modalities": cohort.modalities, "samples": samples, "origin": origin}
-    (folder / "cohort.json").write_text(json.dumps(meta))
-
-
-def load_cohort(folder: Path) -> Cohort:
-    """Read a cohort that `save_cohort` wrote; arrays are memory-mapped."""
-    meta = json.loads((folder / "cohort.json").read_text())
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "brain")}
-    samples = tuple(Sample(patient=p, site=s, visit=v, position=z) for p, s, v, z in meta["samples"])
-    origin = {**meta["origin"], "notes": tuple(meta["origin"]["notes"])}
-    return Cohort(**arrays, samples=samples, modalities=tuple(meta["modalities"]), origin=Origin(**origin))
+__all__ = ["View"]
 
 
 class View:
@@ -96,6 +43,7 @@ class View:
         self.device = torch.device(device)
         self.replicas_given: list[tuple[str, Replica]] = []
         self.shadows_given = 0
+        self._predictors = 0
 
     @cached_property
     def threat(self) -> ThreatModel:
@@ -153,15 +101,50 @@ class View:
 
     @cached_property
     def candidates(self) -> Cohort | None:
-        """Candidate patients whose membership is asked, members and non-members mixed; patients are tokens."""
-        return self._cohort("candidates")
+        """Candidate patients whose membership is asked, members and non-members mixed; patients are tokens.
+
+        An adversary that sees models in place of answers finds in the shuffled message set the images of other candidates behind
+        the tokens and masks, so that what it computes of them there tells nothing.
+        """
+        shuffled = None if self._messages is None else self._cohort(f"candidates-of-{self._messages}")
+        return self._cohort("candidates") if shuffled is None else shuffled
 
     @cached_property
     def shadows(self) -> tuple[Shadow, ...]:
         """Shadow models of the engine."""
         listing = self._data.get("shadows", [])
         self.shadows_given = len(listing)
-        return tuple(Shadow(state=read_tensors(self._folder / s["file"]), members=tuple(s["members"])) for s in listing)
+        return tuple(
+            Shadow(state=read_tensors(self._folder / s["file"]), members=tuple(s["members"]), own=tuple(s["own"])) for s in listing
+        )
+
+    def predictor(self, shadow: Shadow) -> torch.nn.Module:
+        """Return what answers as the deployed model would with a shadow model's weights, in evaluation mode.
+
+        Images (n, modalities, *spatial) in, logits (n, regions, *spatial) out. Defenses at the cut that the shadow model learned
+        under act at prediction too, as they do in the deployed model, under fresh randomness.
+
+        Raises:
+            PermissionError: The threat model does not grant the architecture.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of weights that are replaced at once
+            network = self.task.build()
+        network.load_state_dict(dict(shadow.state))
+        clients, links = self.facts.seats_of("client"), self._data.get("shadow_sends", [])
+        if clients and links:
+            secret = Secret(bytes.fromhex(self._data["secret"])).branch("predictor", str(self._predictors))
+            self._predictors += 1
+            seats = [Seat(c, secret.branch(c.id), device=self.device, protocol=self.facts, task=self.task) for c in clients]
+            guards = [Chain([_defense(d, seat) for d in links if seat.role in d["seats"]], seat) for seat in seats]
+            send_through(network, [(c.id, guard) for c, guard in zip(clients, guards, strict=True)])
+        return network.to(self.device).eval()
+
+    @cached_property
+    def gradients(self) -> tuple[PlantedGradient, ...]:
+        """The gradient canaries that this attack crafted; empty if it crafted none, and on the view without messages."""
+        listing = self._data.get("canaries", {}).get(self._messages, [])
+        return tuple(PlantedGradient(token=c["token"], seat=c["seat"], canary=GradientCanary(**c["canary"])) for c in listing)
 
     def messages(self, **where: str | int) -> Iterator[Message]:
         """Yield messages one at a time from disk, in the order they crossed the wire.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakaudit.cohorts.cohort import Cohort, Origin
+from leakaudit.engine.canaries import Gradients
 from leakaudit.engine.training import Training
 from leakaudit.threats import Auxiliary
 from leakaudit.wire.seats import Secret
@@ -30,6 +31,7 @@ class Sources:
         own_outputs: Its logits on the samples the adversary owns, where it has shadow models to compare with, or None.
         stopped: After how many batches an alarm stopped the training; None where it ran to its end.
         shadows: Entry folder of the shadow models, or None if the attack needs none.
+        gradients: Gradient canaries, included or not; empty if the attack crafted none.
     """
 
     train: Path
@@ -39,6 +41,7 @@ class Sources:
     own_outputs: NDArray[np.float32] | None = None
     stopped: int | None = None
     shadows: Path | None = None
+    gradients: Gradients = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

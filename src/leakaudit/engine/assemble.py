@@ -12,7 +12,9 @@ from leakaudit import __version__
 from leakaudit.engine.assemble_coverage import CoverageWriter
 from leakaudit.engine.assemble_detections import DetectionWriter
 from leakaudit.engine.assemble_pairings import PairingWriter
+from leakaudit.engine.assemble_protocols import ProtocolWriter
 from leakaudit.engine.comparisons import Comparisons
+from leakaudit.engine.happenings import happenings, unseated
 from leakaudit.engine.jobs import Outcome
 from leakaudit.engine.plan import Baseline, Plan
 from leakaudit.engine.results import Results
@@ -75,6 +77,7 @@ def assemble(
         comparisons=writer.compared.comparisons(), equal_utility=writer.compared.equal_utility(),
         coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.watched.alarms(),
         detections=writer.watched.detections(), seats=writer.seats(), cells=writer.cells(),
+        protocols=writer.trained.protocols(), sweeps=writer.trained.sweeps(),
         errors=writer.errors(), contains_patient_images=patient_images,
     )  # fmt: skip
     return with_sentences(report)
@@ -118,6 +121,7 @@ class _Writer:
         self.pairings = PairingWriter(plan, results, policy, salt)
         self.covered = CoverageWriter(plan, results, policy, self.pairings.info)
         self.compared = Comparisons(plan, results, policy)
+        self.trained = ProtocolWriter(plan)
         self.synthetic, self.known = self.pairings.synthetic, self.pairings.known
         self.watched = DetectionWriter(plan, results, self.known)
 
@@ -172,9 +176,19 @@ class _Writer:
             lines.append(
                 f"Chance was chosen on {len(split.validation)} validation patients; with fewer than 20 the choice is not firm."
             )
+        lines += [line for line in (unseated(self.plan), *self._disturbed()) if line is not None]
         if self.synthetic:
             lines.append("Synthetic patients: this validates the procedure, not your data.")
         return lines
+
+    def _disturbed(self) -> list[str]:
+        """Return a line for each protocol whose trainings did not go by their plan; the trainings' own notes say how."""
+        noted = dict.fromkeys(p for (p, _), trainings in self.results.trainings.items() if happenings(trainings))
+        return [
+            f"{protocol}: sites left, or updates were left out (the notes under Dice say when). What was not sent or not used was "
+            "not attacked."
+            for protocol in noted
+        ]
 
     def traffic(self) -> list[m.Traffic]:
         rows: dict[tuple[str, str, str, str, str], list[int]] = {}
@@ -228,9 +242,10 @@ class _Writer:
             protocol=b.protocol, defense=b.defense, status=verdict.status, reasons=self.pairings.clean(verdict.reasons),
             utility=self._utility(self.results.utility[place], b), strongest=self.compared.strongest(b),
             by_kind=self.compared.by_kind(b), not_dominated=self.compared.not_dominated(b),
-            guarantee=self.pairings.guarantee(trainings),
+            **self.pairings.guarantees(trainings),
             traffic_bytes=sum(t[4] for t in trainings[0]["traffic"]) if trainings else None,
             seconds=sum(seconds) if seconds else None, information=_information(trainings),
+            notes=self.pairings.clean(happenings(trainings)),
         )  # fmt: skip
 
     def _utility(self, u: UtilityResult, b: Baseline) -> m.Utility:

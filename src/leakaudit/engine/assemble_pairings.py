@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.assemble_endpoints import EndpointWriter, control
+from leakaudit.engine.assemble_guarantees import statements
 from leakaudit.engine.plan import Plan
 from leakaudit.engine.results import Judged, Results
 from leakaudit.plugins.descriptors import AttackInfo, DatasetInfo
@@ -44,12 +44,14 @@ class PairingWriter:
         p, result = judged.pairing, judged.result
         return mp.Pairing(
             protocol=p.protocol, defense=p.defense, attack=p.attack, family=self.info(judged).family,
-            status=judged.verdict.status, reasons=self.clean(judged.verdict.reasons), repeats=p.repeats,
+            learned=self.info(judged).learned, status=judged.verdict.status, reasons=self.clean(judged.verdict.reasons),
+            repeats=p.repeats,
             threat=self._threat(judged), adaptive=result.adaptive if p.defense != NONE and judged.merged else None,
             isolation=_isolation(judged, self.plan.recipe.run.isolation),
             endpoints=[self._endpoints.endpoint(judged, e) for e in result.endpoints],
             controls=self._controls(judged), leakage=self.top(judged), sabotage=judged.sabotage,
-            guarantee=self.guarantee(self.results.trainings[p.protocol, p.defense]),
+            claim=_claim(judged),
+            **self.guarantees(self.results.trainings[p.protocol, p.defense]),
             cost=mp.Cost(seconds=judged.seconds, peak_memory_mb=judged.peak_mb), images=self._images(judged),
         )  # fmt: skip
 
@@ -97,18 +99,11 @@ class PairingWriter:
             for p in judged.pictures
         ]  # fmt: skip
 
-    def guarantee(self, trainings: Sequence[Mapping[str, Any]]) -> mp.GuaranteeStatement | None:
-        """Return the claims of all seats as one statement: every release, at the largest epsilon."""
-        claims = [Guarantee.from_json(g) for t in trainings[:1] for g in t["guarantees"].values()]
-        if not claims:
-            return None
-        weakest = max(claims, key=lambda claim: claim.epsilon)
-        releases = list(dict.fromkeys(r for claim in claims for r in claim.releases))
-        return mp.GuaranteeStatement(
-            mechanism=weakest.mechanism, unit=weakest.unit, neighbors=weakest.neighbors, releases=[list(r) for r in releases],
-            epsilon=weakest.epsilon, delta=weakest.delta, accountant=weakest.accountant, conversion=weakest.conversion,
-            sampling=weakest.sampling, sampling_assumed=weakest.sampling_assumed or None, assumes=list(weakest.assumes),
-        )  # fmt: skip
+    @staticmethod
+    def guarantees(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the fields of a pairing or a training that state its formal claims."""
+        found = statements(trainings)
+        return {"guarantee": found[0] if found else None, "further_guarantees": found[1:]}
 
     def info(self, judged: Judged) -> AttackInfo:
         """Return the descriptor of a pairing's attack."""
@@ -118,6 +113,16 @@ class PairingWriter:
     def clean(self, texts: Sequence[str]) -> list[str]:
         """Return texts without identifiers and paths."""
         return [sanitize(t, known=self.known, limit=600) for t in texts]
+
+
+def _claim(judged: Judged) -> mp.Claim | None:
+    claim = judged.result.claim
+    if claim is None:
+        return None
+    return mp.Claim(
+        word=claim.outcome, epsilon=claim.claimed, delta=claim.delta, unit=claim.unit, lower_bound=claim.bound,
+        ceiling=claim.ceiling, reason=claim.reason,
+    )  # fmt: skip
 
 
 def _isolation(judged: Judged, mode: str) -> str:

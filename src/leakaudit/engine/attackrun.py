@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from leakaudit.attacks.base import Attack, Setup
+from leakaudit.attacks.contents import load_cohort, save_cohort
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, Values, save_evidence
-from leakaudit.attacks.view import View, load_cohort, save_cohort
+from leakaudit.attacks.view import View
 from leakaudit.facts import SeatFacts
 from leakaudit.models.task import TaskSpec
 from leakaudit.plugins.targets import import_target
@@ -84,6 +85,9 @@ def prepare(folder: Path) -> dict[str, Any]:
         raise PermissionError("prepare() changed the task, but the threat model does not alter 'task'")
     if after.canaries is not None and "cohort" not in request["alters"]:
         raise PermissionError("prepare() crafted canaries, but the threat model does not alter 'cohort'")
+    if after.gradients and "cohort" not in request["alters"]:
+        raise PermissionError("prepare() crafted gradient canaries, but the threat model does not alter 'cohort'")
     if after.canaries is not None:
         save_cohort(folder / "out-canaries", after.canaries)
-    return {"task": asdict(after.task), "canaries": after.canaries is not None}
+    gradients = [asdict(canary) for canary in after.gradients]
+    return {"task": asdict(after.task), "canaries": after.canaries is not None, "gradients": gradients}

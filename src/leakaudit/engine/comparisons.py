@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import cast
 
 from leakaudit.engine.merge import Merged
+from leakaudit.engine.merge_membership import MembershipTables
 from leakaudit.engine.plan import Baseline, Plan
 from leakaudit.engine.results import Judged, Results
 from leakaudit.engine.stored import RESAMPLING
@@ -52,7 +53,7 @@ class Comparisons:
         if not known:
             return None
         judged, e = max(known, key=lambda found: (found[1].value or 0.0) / limit_of(found[1], self._policy))
-        kind = cast(EndpointKind, judged.merged[e.name].kind)
+        kind = judged.merged[e.name].kind
         return Shown(value=e.value, ci=_ci(e.interval), kind=kind, endpoint=e.name, attack=judged.pairing.attack)
 
     def by_kind(self, baseline: Baseline) -> list[Shown]:
@@ -115,7 +116,8 @@ class Comparisons:
         kinds: dict[str, list[tuple[Judged, Merged]]] = {}
         for judged in self._numbers(baseline):
             for merged in judged.merged.values():
-                if merged.resolvable and merged.value is not None:
+                # A bound on epsilon is one-sided: a smaller one says nothing of a defense.
+                if merged.resolvable and merged.value is not None and merged.kind != "epsilon":
                     kinds.setdefault(merged.kind, []).append((judged, merged))
         tried = {kind: frozenset(j.pairing.attack for j, _ in found) for kind, found in kinds.items()}
         trainings = self._results.trainings[baseline.protocol, baseline.defense]
@@ -204,7 +206,7 @@ class Comparisons:
 
 
 def _candidate(judged: Judged, merged: Merged) -> Candidate:
-    tables = merged.tables
+    tables = merged.tables if isinstance(merged.tables, MembershipTables) else None
     return Candidate(
         attack=judged.pairing.attack, endpoint=merged.name, patients=merged.patients, gain=merged.gain, room=merged.room,
         chance=merged.chance, rate=merged.kind == "identity",

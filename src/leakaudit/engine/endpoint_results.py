@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from leakaudit.engine.merge import Merged
 from leakaudit.engine.plan import Pairing, Plan
@@ -51,7 +51,7 @@ class EndpointResults:
         bar, blind = m.patient_bar(), None if m.tables is None else m.tables.blind_advantage()
         return EndpointResult(
             name=m.name, channel=m.channel, family=self._families[pairing.attack],
-            kind="membership" if m.kind == "membership" else "leakage", value=m.value if m.resolvable else None,
+            kind=_limited(m), value=m.value if m.resolvable else None,
             interval=m.interval(), fail_low=None if low is None else low.low, pass_high=None if high is None else high.high,
             per_patient=m.per_patient, patients=m.n, repeats=m.repeats, coarse=m.kind in ("identity", "canary"),
             resolvable=m.resolvable, attack_seeds=pairing.seeds,
@@ -62,7 +62,7 @@ class EndpointResults:
         )  # fmt: skip
 
     def _limit(self, m: Merged) -> float:
-        return self._policy.membership_max.value if m.kind == "membership" else self._policy.leakage_max.value
+        return self._policy.leakage_max.value if _limited(m) == "leakage" else self._policy.membership_max.value
 
     def _tested(self, pairing: Pairing) -> int:
         """Return how many endpoints are tested on one defense of one protocol."""
@@ -93,6 +93,11 @@ def adjust(endpoints: Sequence[Sequence[EndpointResult]]) -> list[tuple[Endpoint
     found = [e.exchanged.p for row in endpoints for e in row if e.exchanged is not None]
     adjusted = iter(benjamini_hochberg(found).tolist() if found else ())
     return [tuple(e if e.exchanged is None else replace(e, adjusted=next(adjusted)) for e in row) for row in endpoints]
+
+
+def _limited(m: Merged) -> Literal["leakage", "membership", "epsilon"]:
+    """Return which limit an endpoint is held against."""
+    return m.kind if m.kind in ("membership", "epsilon") else "leakage"
 
 
 def _negative(shuffled: Merged | None) -> ControlResult | None:

@@ -128,7 +128,7 @@ def without_leak(endpoint: Mapping[str, Any], patients: Sequence[str], truth: Co
     if region in REGIONS:
         column = list(REGIONS).index(region)
         patients = [p for p in patients if regions(truth.of_patients([p]).labels)[:, column].any()]
-    if not patients or endpoint["name"] == "membership":
+    if not patients or endpoint["name"] in ("membership", "epsilon"):
         return dict(endpoint)
     count = len(endpoint["score"])
     usual = {k: sum(endpoint[k]) / count for k in ("chance", "anchor")}

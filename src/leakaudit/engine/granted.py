@@ -1,16 +1,21 @@
-"""What a threat model grants of the parties: their defenses, what those learned, and weights for replicas."""
+"""What a threat model grants: the parties' defenses, weights for replicas, shadow models, and one's own canaries."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from leakaudit.engine.adversary import Sources
+from leakaudit.engine.adversary import Sources, owned_cohort
+from leakaudit.engine.canaries import Gradients
 from leakaudit.engine.training import Training
 from leakaudit.threats import ThreatModel
+from leakaudit.wire.seats import Secret
 
-__all__ = ["known_defenses", "write_replicas"]
+__all__ = ["gradient_canaries", "known_defenses", "shadow_sends", "write_replicas", "write_shadows"]
 
 
 def known_defenses(training: Training, threat: ThreatModel) -> list[dict[str, Any]]:
@@ -59,3 +64,62 @@ def _states(folder: Path, sources: Sources, seat: str, last: int) -> dict[str, s
         if not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
     return {round_: path.name for round_, path in found.items()}
+
+
+def gradient_canaries(
+    gradients: Gradients, salt: Secret, sets: tuple[str, str]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Return what an attack sees of its gradient canaries in each message set, and the canary behind each token.
+
+    Args:
+        gradients: The canaries.
+        salt: Salt of the view's tokens.
+        sets: Names of the real and of the shuffled message set; in the latter a token stands for another canary than its own.
+    """
+    # In the order of their tokens, which says nothing about coins.
+    tokens = {salt.token(f"candidate-{name}"): name for name in gradients}
+    names = [tokens[token] for token in sorted(tokens)]
+    seen = {}
+    for title, shown in zip(sets, (names, names[1:] + names[:1]), strict=True):
+        pairs = zip(sorted(tokens), (gradients[name] for name in shown), strict=True)
+        seen[title] = [{"token": token, "seat": seat, "canary": asdict(canary)} for token, (seat, canary) in pairs]
+    return seen, tokens
+
+
+def write_shadows(
+    folder: Path, training: Training, threat: ThreatModel, sources: Sources, secret: Secret, candidates: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Copy the shadow models into a view and return for each its file and the tokens of the patients it learned from.
+
+    Args:
+        folder: The view.
+        training: The training.
+        threat: The adversary.
+        sources: Where shadow models lie.
+        secret: The attack's branch of randomness.
+        candidates: Candidate behind each token.
+    """
+    source = sources.shadows
+    if source is None:
+        return []
+    tokens = {p: t for t, p in candidates.items()}
+    files = sorted(source.glob("shadow-*.safetensors"))
+    told = json.loads((source / "shadows.json").read_text())
+    # Shadow models are shared by attacks, and so was another name of each patient that the adversary owns.
+    secrets = (training.secret.branch("shadows", "owned"), secret)
+    theirs, mine = (owned_cohort(training, threat.auxiliary, branch) for branch in secrets)
+    owned = {} if theirs is None or mine is None else dict(zip(theirs.patients, mine.patients, strict=True))
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+    return [
+        {"file": path.name, "members": sorted(tokens[p] for p in inside if p in tokens), "own": sorted(owned[p] for p in own)}
+        for path, inside, own in zip(files, told["members"], told["own"], strict=True)
+    ]
+
+
+def shadow_sends(sources: Sources) -> list[dict[str, Any]]:
+    """Return the defenses through which passed what shadow models sent: known to the adversary, or they would not be there."""
+    if sources.shadows is None:
+        return []
+    told = json.loads((sources.shadows / "shadows.json").read_text())["sends"]
+    return [{k: d[k] for k in ("seats", "target", "params_target", "params")} for d in told]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from leakaudit.engine.evidence_matrix import Exchange
+from leakaudit.engine.merge_epsilon import EpsilonTables
 from leakaudit.engine.merge_membership import FEWEST, MembershipTables
 from leakaudit.engine.raw import Raw, merge_raw
 from leakaudit.scoring.checks import Floats
@@ -20,11 +21,11 @@ from leakaudit.scoring.rates import clopper_pearson, normalized
 
 __all__ = ["Kind", "Merged", "PatientBar", "merge"]
 
-Kind = Literal["fidelity", "mask", "identity", "canary", "membership", "property"]
+Kind = Literal["fidelity", "mask", "identity", "canary", "membership", "property", "epsilon"]
 
 _KINDS: dict[str, Kind] = {
     "fidelity": "fidelity", "identity": "identity", "canary": "canary", "membership": "membership",
-    "tumor-volume": "property",
+    "tumor-volume": "property", "epsilon": "epsilon",
 }  # fmt: skip
 
 
@@ -53,13 +54,13 @@ class Merged:
         seat: Seat it is about.
         level: Level it was taken from.
         round: Round it was taken from; None for the last.
-        patients: Patient keys, sorted; membership: all candidates.
-        gain: S - C, (repeats, patients); membership: empty.
+        patients: Patient keys, sorted; membership: all candidates; epsilon: all canaries.
+        gain: S - C, (repeats, patients); membership and epsilon: empty.
         room: A - C of the same shape.
         chance_name: Which guess chance is.
         chance: Mean of C.
         anchor: Mean of A.
-        tables: Membership: scores of all candidates in each repeat; None for other kinds.
+        tables: Membership and epsilon: scores of all candidates in each repeat; None for other kinds.
         exchange: Evidence exchanged between patients, averaged over repeats; None where there is none.
         numbers: Scores to show, averaged over repeats; those of membership are made of its tables (`raw`).
         seed: Seed of resampling: the same for every defense, so that comparisons are paired.
@@ -77,7 +78,7 @@ class Merged:
     chance_name: str
     chance: float
     anchor: float
-    tables: MembershipTables | None = None
+    tables: MembershipTables | EpsilonTables | None = None
     exchange: Exchange | None = None
     numbers: Mapping[str, Raw] = field(default_factory=dict)
     seed: int = 0
@@ -89,7 +90,7 @@ class Merged:
 
     @property
     def n(self) -> int:
-        """Patients behind the number; for membership those of the smaller side."""
+        """Patients behind the number; for membership those of the smaller side, for epsilon canaries."""
         return self.tables.n if self.tables is not None else len(self.patients)
 
     @property
@@ -106,7 +107,7 @@ class Merged:
     def value(self) -> float | None:
         """Leakage; None where the metric cannot resolve."""
         if self.tables is not None:
-            return float(np.mean(self.tables.advantages()))
+            return self.tables.value
         return float(self.gain.sum() / self.room.sum()) if self.room.sum() > 0 else None
 
     @property
@@ -171,7 +172,7 @@ def merge(repeats: Sequence[Mapping[str, Any]], part: Literal["endpoints", "shuf
     for result in repeats:
         for evidence in result["evidence"]:
             for endpoint in evidence[part] or ():
-                single = len(evidence["endpoints"]) == 1 and endpoint["name"] == "membership"
+                single = len(evidence["endpoints"]) == 1 and endpoint["name"] in ("membership", "epsilon")
                 name = evidence["name"] if single else f"{evidence['name']} {endpoint['name']}"
                 rows.setdefault(name, []).append((evidence, endpoint))
     # An endpoint that some repeat lacks has no number of its own; the attack cell's error says why.
@@ -184,11 +185,12 @@ def _merged(name: str, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]
     endpoints = [endpoint for _, endpoint in rows]
     base = {"name": name, "endpoint": first["name"], "channel": evidence["channel"], "seed": seed}
     base |= {"seat": evidence["seat"], "level": evidence["level"], "round": evidence.get("round")}
-    if first["name"] == "membership":
-        tables, empty = MembershipTables.of(endpoints), np.empty((len(rows), 0))
+    if first["name"] in ("membership", "epsilon"):
+        epsilon, empty = first["name"] == "epsilon", np.empty((len(rows), 0))
+        tables = EpsilonTables.of(endpoints) if epsilon else MembershipTables.of(endpoints)
         return Merged(
-            **base, patients=tables.patients, gain=empty, room=empty, chance_name="coin toss", chance=0.5, anchor=1.0,
-            tables=tables,
+            **base, patients=tables.patients, gain=empty, room=empty, chance_name="coin toss", chance=0.0 if epsilon else 0.5,
+            anchor=1.0, tables=tables,
         )  # fmt: skip
     order = sorted(first["patients"])
     arrays: dict[str, Floats] = {}

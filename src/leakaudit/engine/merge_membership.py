@@ -93,6 +93,11 @@ class MembershipTables:
         """Return 2 AUC - 1 within sites of each repeat."""
         return [2 * found.value - 1 for found in self.within()]
 
+    @property
+    def value(self) -> float:
+        """Mean advantage over repeats."""
+        return float(np.mean(self.advantages()))
+
     def interval(self, level: float = 0.95) -> Interval:
         """Return the interval of the mean advantage over candidates and repeats."""
         return with_repeats(self.advantages(), _mean_interval([found.leakage for found in self.within(level)]))

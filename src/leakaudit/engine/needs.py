@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
+from leakaudit.engine.membership_endpoints import FAIR
+from leakaudit.engine.merge_epsilon import DELTA
 from leakaudit.engine.plan import Pairing, Plan
 from leakaudit.plugins.descriptors import AttackInfo
 from leakaudit.recipes.models import NONE
 from leakaudit.scoring import planning
+from leakaudit.scoring.audit import audit_ceiling
 from leakaudit.scoring.multiplicity import bonferroni_level
 from leakaudit.scoring.rates import patients_for_auc, tail_bound
 from leakaudit.scoring.verdicts import patients_needed
 
 __all__ = ["Need", "needs"]
 
-Kind = Literal["fidelity", "identity", "canary", "mask", "membership", "property", "utility"]
+Kind = Literal["fidelity", "identity", "canary", "mask", "membership", "property", "epsilon", "utility"]
 FEWEST_TO_FAIL = 10
 """Below this many patients a mean cannot FAIL."""
 SMOKE = 10
@@ -62,7 +65,10 @@ class Need:
         chance = "" if self.power is None else f" (chance of PASS {self.power:.0%} if {best})"
         asked = "" if self.to_pass is None else f"PASS needs {self.to_pass} {self.unit}, "
         text = f"{who}: {asked}there are {self.there}{chance}"
-        return "; ".join((text if self.enough else f"{text}: too few", *self.notes))
+        few = not self.enough and self.kind != "epsilon"
+        if self.kind == "epsilon":
+            text = f"{who}: there are {self.there} {self.unit}"
+        return "; ".join((f"{text}: too few" if few else text, *self.notes))
 
     def to_json(self) -> dict[str, Any]:
         """Return the need as plain JSON."""
@@ -122,7 +128,18 @@ class _Needs:
         if "values" in evidence:
             yield self._mean("property")
         if "scores" in evidence:
-            yield self._membership()
+            canaries = None if self.pairing.requires is None else self.pairing.requires.canaries
+            fair = canaries is not None and canaries.probability == FAIR
+            yield self._epsilon(canaries.count) if canaries is not None and fair else self._membership()
+
+    def _epsilon(self, canaries: int) -> Need:
+        """Return the ceiling: no number of canaries passes a claim, and few refute none."""
+        runs = self.plan.recipe.repeats
+        ceiling = audit_ceiling(canaries, runs, delta=DELTA)
+        trainings = "one training" if runs == 1 else f"{runs} trainings"
+        note = f"in {trainings} not even a perfect attack shows more than epsilon {ceiling:.2f} (delta {DELTA:g})"
+        notes = (note, "a claim can be refuted only")
+        return Need(kind="epsilon", unit="canaries", there=canaries, to_pass=None, to_fail=FEWEST_TO_FAIL, notes=notes)
 
     def _mean(self, kind: Kind) -> Need:
         share, tail = tail_bound(self.attacked), self.policy.tail_share.value

@@ -10,7 +10,7 @@ import torch
 
 from leakaudit.attacks.base import Attack
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.defenses.base import Chain
+from leakaudit.defenses.chain import Chain
 from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.facts import SeatFacts
 from leakaudit.models.task import Task, Tensors
@@ -38,7 +38,7 @@ class Place:
         party: Who answers.
         state: Gives the honest party's state: for snapshots, the digest and the deployed model.
         public: Gives what the seat's defenses learned.
-        claim: Gives their formal claim.
+        claims: Gives their formal claims.
         own: Gives the state of the party an attack played; empty where none did.
         close: Ends what the place needs to run.
     """
@@ -46,7 +46,7 @@ class Place:
     party: Party
     state: Callable[[], Tensors]
     public: Callable[[], Tensors]
-    claim: Callable[[], Guarantee | None]
+    claims: Callable[[], tuple[Guarantee, ...]]
     own: Callable[[], Tensors] = dict
     close: Callable[[], None] = lambda: None
 
@@ -60,7 +60,7 @@ def honest_place(protocol: Protocol[Any], task: Task, seat: Seat, defenses: Sequ
     """Return a seat as its protocol has it."""
     guard = guard_of(defenses, seat)
     party = protocol.party(seat, task, guard, holds)
-    return Place(party=party, state=party.state, public=guard.public_state, claim=guard.guarantee)
+    return Place(party=party, state=party.state, public=guard.public_state, claims=guard.guarantees)
 
 
 def played_place(honest: Place, attacker: Mapping[str, Any], adversary: Seat, streams: Secret) -> Place:

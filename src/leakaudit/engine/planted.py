@@ -100,7 +100,7 @@ class PlantedControls:
         interval = m.interval() if m.resolvable else None
         if interval is None or m.value is None:
             return None
-        limit = self._policy.membership_max.value if m.kind == "membership" else self._policy.leakage_max.value
+        limit = self._policy.membership_max.value if m.kind in ("membership", "epsilon") else self._policy.leakage_max.value
         factor = self._policy.control_factor.value
         return positive_control(m.value, interval, limit, factor=factor, kind=kind, patients=m.n)
 

@@ -20,7 +20,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from leakaudit.attacks.view import load_cohort, save_cohort
+from leakaudit.attacks.contents import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort
 from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.child import ChildError, CleanChild
@@ -28,6 +28,7 @@ from leakaudit.engine.places import Place, adversary_seat, build, honest_place, 
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import CohortFacts, SeatFacts
+from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import TaskSpec, Tensors, load_task
 from leakaudit.protocols.base import Holdings
 from leakaudit.protocols.schedule import Sampling
@@ -88,6 +89,7 @@ def remote_place(
     request = {
         "protocol": training.spec["protocol"], "cohort": training.spec["cohort_facts"], "task": as_json(training.task_spec),
         "seat": as_json(facts), "defenses": known, "tokens": held.tokens, "sampling": as_json(held.sampling),
+        "canaries": {token: as_json(canary) for token, canary in held.canaries.items()},
         "attacker": attacker, "device": training.spec["device"], "precision": training.spec["precision"],
         "secrets": {name: branch.key.hex() for name, branch in keys.items()},
     }  # fmt: skip
@@ -95,7 +97,7 @@ def remote_place(
     link = _Link(child, folder)
     return Place(
         party=_Proxy(link), state=lambda: link.ask("state")[1], public=lambda: link.ask("public")[1],
-        claim=lambda: None if (c := link.ask("claim")[0]["claim"]) is None else Guarantee.from_json(c),
+        claims=lambda: tuple(map(Guarantee.from_json, link.ask("claims")[0]["claims"])),
         own=lambda: link.ask("own")[1], close=link.close,
     )  # fmt: skip
 
@@ -189,9 +191,8 @@ def serve(folder: Path) -> dict[str, Any]:
 
 
 def _answer(place: Place, header: Mapping[str, Any], tensors: Tensors, device: torch.device) -> tuple[dict[str, Any], Tensors]:
-    if header["what"] == "claim":
-        claim = place.claim()
-        return {"claim": None if claim is None else claim.to_json()}, {}
+    if header["what"] == "claims":
+        return {"claims": [claim.to_json() for claim in place.claims()]}, {}
     if header["what"] == "reply":
         try:
             return _packed(place.party.reply(_unpacked(header, {k: t.to(device) for k, t in tensors.items()})))
@@ -208,7 +209,8 @@ def _placed(request: Mapping[str, Any], folder: Path) -> Place:
     protocol = build(request["protocol"], CohortFacts.from_json(request["cohort"]))
     task = load_task(TaskSpec(**request["task"]))
     tensors = {k: t.to(device) for k, t in read_tensors(folder / "holdings.safetensors").items()}
-    holds = Holdings(tokens=tuple(request["tokens"]), sampling=Sampling(**request["sampling"]), **tensors)
+    canaries = {token: GradientCanary(**canary) for token, canary in request["canaries"].items()}
+    holds = Holdings(tokens=tuple(request["tokens"]), sampling=Sampling(**request["sampling"]), canaries=canaries, **tensors)
     seat = Seat(
         facts, secrets["seat"], shared=secrets["shared"], device=device, precision=request["precision"],
         protocol=protocol.facts, task=task,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from leakaudit.engine.claims import examined_claims, worst_claim
 from leakaudit.engine.endpoint_results import EndpointResults, adjust
 from leakaudit.engine.jobs import Outcome
 from leakaudit.engine.merge import Merged
@@ -21,7 +22,7 @@ from leakaudit.plugins.descriptors import AttackInfo
 from leakaudit.recipes.models import NONE
 from leakaudit.scoring.outcome import candidate_verdict, defense_verdict, protocol_verdict, run_verdict
 from leakaudit.scoring.policy import Policy
-from leakaudit.scoring.results import EndpointResult, PairingResult, Verdict
+from leakaudit.scoring.results import ClaimResult, EndpointResult, PairingResult, Verdict
 from leakaudit.scoring.verdicts import pairing_verdict
 
 __all__ = ["Judged", "Results", "judge"]
@@ -142,8 +143,9 @@ class _Judge:
         attacks = [self.stored.json(key, "attack.json") or {} for key in pairing.attacks]
         altered = self._altered(pairing)
         result = PairingResult(
-            **names, undefended=undefended, adaptive=all(_adaptive(a, pairing) for a in attacks), endpoints=endpoints
-        )
+            **names, undefended=undefended, adaptive=all(_adaptive(a, pairing) for a in attacks), endpoints=endpoints,
+            claim=None if undefended else self._claim(pairing, altered),
+        )  # fmt: skip
         cells = [self.outcomes[k] for k in pairing.attacks if k in self.outcomes]
         return Judged(
             pairing=pairing, result=result, verdict=pairing_verdict(result, self.policy), merged=self.stored.merged(pairing),
@@ -154,6 +156,18 @@ class _Judge:
             seconds=sum(c.seconds for c in cells) if cells and not any(c.cached for c in cells) else None,
             peak_mb=max((c.peak_mb for c in cells), default=0.0) or None,
         )  # fmt: skip
+
+    def _claim(self, pairing: Pairing, altered: tuple[dict[str, Any], ...]) -> ClaimResult | None:
+        """Return what the pairing's canaries say of its defense's guarantee; the risk is shared among a defense's audits."""
+        place = (pairing.protocol, pairing.defense)
+        mine = [p for p in self.plan.pairings if (p.protocol, p.defense) == place]
+        audits = sum(m.kind == "epsilon" for p in mine for m in self.stored.merged(p).values())
+        control = next(
+            (p for p in self.plan.pairings if (p.protocol, p.attack, p.defense) == (pairing.protocol, pairing.attack, NONE)), None
+        )
+        undefended = {} if control is None else self.stored.merged(control)
+        found = examined_claims(self.stored.merged(pairing), altered, undefended, significance=0.05 / max(audits, 1))
+        return worst_claim(list(found))
 
     def _altered(self, pairing: Pairing) -> tuple[dict[str, Any], ...]:
         """Return the trainings that an attack altered, each once however many seeds attacked it."""
@@ -170,7 +184,9 @@ class _Judge:
         if baseline.defense == NONE:
             return Verdict(status="control", reasons=("Without defense: a control, never a gate.",))
         place = (baseline.protocol, baseline.defense)
-        mine = {j.pairing.attack: j.verdict for j in judged if (j.pairing.protocol, j.pairing.defense) == place}
+        here = [j for j in judged if (j.pairing.protocol, j.pairing.defense) == place]
+        # An audit of epsilon that refuted nothing neither passes a defense nor holds it up.
+        mine = {j.pairing.attack: j.verdict for j in here if not (j.result.silent and j.verdict.status == "REVIEW")}
         if not self.trainings[place]:
             return Verdict(status="ERROR", reasons=(self.stored.failure(baseline.trains),))
         channels = baseline.facts.channels

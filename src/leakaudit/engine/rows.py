@@ -215,6 +215,7 @@ class Row:
             "attack_key": attack, "cohort": self.cohort_key, "threat": as_json(requires.threat), "played": list(played),
             "held": [m for m in self.cohort.modalities if m in held],
             "prepare": self.graph.jobs[train].spec.get("prepare"),
+            "canaries": None if requires.canaries is None else as_json(requires.canaries),
         }  # fmt: skip
         key = self.graph.key_of("score", spec, rooms=("engine", "scoring", "cohorts"))
         job = self.graph.jobs[attack]

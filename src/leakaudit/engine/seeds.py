@@ -81,7 +81,7 @@ def _endpoints(runs: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[dict[
 def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one endpoint's mean over runs; of membership, the mean of ranks."""
     result: dict[str, Any] = _average(list(runs))
-    if runs[0]["name"] == "membership":
+    if runs[0]["name"] in ("membership", "epsilon"):
         first = runs[0]["patients"]
         ranks = [stats.rankdata(_in_order(run, first)["score"]) for run in runs]
         result["score"] = np.mean(ranks, axis=0).tolist()

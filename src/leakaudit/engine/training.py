@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from leakaudit.cohorts.cohort import Cohort, Split, regions
 from leakaudit.defenses.guarantee import Guarantee
+from leakaudit.engine.canaries import Gradients
 from leakaudit.engine.places import Place, build, guard_of, honest_place
 from leakaudit.engine.planting import repeated
 from leakaudit.engine.taps import Tapping
 from leakaudit.facts import CohortFacts, SeatFacts
+from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import TaskSpec, Tensors, load_task
 from leakaudit.protocols.base import Holdings, Protocol
 from leakaudit.protocols.schedule import Sampling, Schedule
@@ -41,21 +43,23 @@ class Trained:
         states: Final state of every seat.
         snapshots: States after other rounds, by round.
         public: What the defenses of each seat learned.
-        guarantees: Claims by seat.
+        guarantees: Claims by seat; no entry where there are none.
         traffic: (channel, sender, receiver, messages, bytes).
         alarm: What a detector reported when it stopped the training, where, and how many of how many batches had crossed by
             then; None where the training ran to its end.
         own: State of the party an attack played.
+        notes: What happened beside the plan (a site that left, an update left out), and in which rounds.
     """
 
     rounds: int
     states: dict[str, Tensors]
     snapshots: dict[int, dict[str, Tensors]] = field(default_factory=dict)
     public: dict[str, Tensors]
-    guarantees: dict[str, Guarantee]
+    guarantees: dict[str, tuple[Guarantee, ...]]
     traffic: list[tuple[str, str, str, int, int]]
     alarm: dict[str, Any] | None = None
     own: Tensors = field(default_factory=dict)
+    notes: dict[str, list[int]] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Return the SHA-256 of all final states: equal digests mean equal trainings, bit by bit."""
@@ -77,13 +81,15 @@ class Training:
         cohort: First visits of all patients.
         split: The split by patient.
         canaries: Crafted patients that the engine's coins put among the members.
+        gradients: Gradient canaries that the coins put into training, by name, and the seat that holds each.
         salt: Secret of the data that goes into every random stream beside the seed, so that knowing the recipe is not enough
             to recompute a defense's noise.
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], cohort: Cohort, split: Split, canaries: Cohort | None = None, *, salt: str = ""
-    ) -> None:
+        self, spec: Mapping[str, Any], cohort: Cohort, split: Split, canaries: Cohort | None = None, *,
+        gradients: Gradients | None = None, salt: str = "",
+    ) -> None:  # fmt: skip
         self.spec, self.cohort, self.split, self.salt = spec, cohort, split, salt
         self.device = torch.device(spec["device"])
         facts = CohortFacts.from_json(spec["cohort_facts"])
@@ -105,6 +111,18 @@ class Training:
         self.units = [names[s.patient] for s in self.members.samples]
         self.tokens = tuple(self.secret.branch("tokens").token(str(i)) for i in range(len(self.members)))
         self.sampling = Sampling(**spec["sampling"])
+        self._canaries = self._held(gradients or {})
+
+    def _held(self, gradients: Gradients) -> dict[str, tuple[str, GradientCanary]]:
+        """Return seat and canary by the token under which it is drawn; planted, each weighs as much as a repeated patient."""
+        times = self.spec["planted"]["repeat"] if self.spec.get("planted") else 1
+        salt = self.secret.branch("tokens")
+        return {salt.token(name): (seat, replace(c, value=times * c.value)) for name, (seat, c) in gradients.items()}
+
+    def canary_seats(self) -> tuple[str, ...]:
+        """Return the seats whose parties take gradient canaries: those with rows and a whole network to train."""
+        seats = self.protocol.facts.seats
+        return tuple(s.id for s in seats if s.role in self.protocol.canary_roles and self.holdings(s).tokens)
 
     def attacked(self) -> list[int]:
         """Return the rows of attacked patients among the members."""
@@ -131,13 +149,15 @@ class Training:
             units=torch.tensor([self.units[i] for i in rows], dtype=torch.long, device=self.device),
             images=None if images is None else torch.from_numpy(images).to(self.device),
             regions=None if masks is None else torch.from_numpy(masks).to(self.device), sampling=self.sampling,
+            canaries={token: canary for token, (seat, canary) in self._canaries.items() if seat == facts.id},
         )  # fmt: skip
 
     def schedule(self) -> Schedule:
         """Return the batches of an aligned protocol."""
-        params = self.protocol.params
+        params, more = self.protocol.params, list(self._canaries)
+        units = [*self.units, *range(len(self.units), len(self.units) + len(more))]
         return Schedule(
-            self.tokens, self.units, params.rounds, params.training.batch_size, self.sampling, self.secret.branch("schedule")
+            [*self.tokens, *more], units, params.rounds, params.training.batch_size, self.sampling, self.secret.branch("schedule")
         )
 
     def run(
@@ -188,12 +208,12 @@ class Training:
             alarm = self._alarm(raised, wire, schedule)
         for recorder in recorders:
             recorder.close(wire.place if alarm is not None else None)
-        claims = {k: claim for k, p in places.items() if (claim := p.claim()) is not None}
+        claims = {k: found for k, p in places.items() if (found := p.claims())}
         return Trained(
             rounds=rounds, states={k: _copy(p.state()) for k, p in places.items()}, snapshots=snapshots,
             public={k: _copy(p.public()) for k, p in places.items()}, guarantees=claims,
             traffic=[(*key, t.messages, t.bytes) for key, t in sorted(wire.traffic.items())], alarm=alarm,
-            own=_copy(places[played].own()) if played is not None else {},
+            own=_copy(places[played].own()) if played is not None else {}, notes=wire.notes,
         )  # fmt: skip
 
     @staticmethod

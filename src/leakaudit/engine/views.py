@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from leakaudit.attacks.contents import save_cohort
 from leakaudit.attacks.evidence import EvidenceError, Target
-from leakaudit.attacks.view import save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.engine.adversary import Sources, Truth, owned_cohort
-from leakaudit.engine.exchanged import rotation, update_exchange
-from leakaudit.engine.granted import known_defenses, write_replicas
+from leakaudit.engine.asked import REAL, SHUFFLED, AskedCandidates
+from leakaudit.engine.exchanged import update_exchange
+from leakaudit.engine.granted import gradient_canaries, known_defenses, shadow_sends, write_replicas, write_shadows
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
@@ -33,8 +32,6 @@ from leakaudit.wire.recording import MessageLog, Recorder
 from leakaudit.wire.seats import Secret
 
 __all__ = ["REAL", "SHUFFLED", "ViewWriter"]
-
-REAL, SHUFFLED = "messages", "messages-shuffled"
 
 
 class ViewWriter:
@@ -54,7 +51,8 @@ class ViewWriter:
         self._row = {token: i for i, token in enumerate(training.tokens)}
         self._salt = secret.branch("tokens")
         self.rows: dict[str, int] = {}
-        self.candidates: dict[str, str] = {}
+        self._asked = AskedCandidates(training, threat, sources, secret)
+        self.candidates: dict[str, str] = dict(self._asked.tokens)
         self.senders: dict[str, str] = {}
         self.behind: dict[str, tuple[int, ...]] = {}
         self._sent: set[str] = set()
@@ -69,13 +67,16 @@ class ViewWriter:
         own = [s / "own.safetensors" for s in (self.sources.record, self.sources.train) if s is not None]
         for path in [p for p in own if p.exists()][:1]:
             shutil.copyfile(path, folder / "own.safetensors")
+        canaries, tokens = gradient_canaries(self.sources.gradients, self._salt, (REAL, SHUFFLED))
+        self.candidates.update(tokens)
         data = {
             "threat": as_json(self.threat), "facts": as_json(self.facts), "modalities": self.training.members.modalities,
             "targets": [asdict(t) for t in self._targets()], "defenses": known_defenses(self.training, self.threat),
             "replicas": write_replicas(folder, self.training, self.threat, self.sources),
             "protocol": {**self.training.spec["protocol"], "cohort": self.training.spec["cohort_facts"]},
             "task": asdict(self.training.task_spec), "secret": self.secret.branch("replicas").key.hex(),
-            "shadows": self._shadows(folder),
+            "shadows": write_shadows(folder, self.training, self.threat, self.sources, self.secret, self.candidates),
+            "shadow_sends": shadow_sends(self.sources), "canaries": canaries,
         }  # fmt: skip
         if "architecture" not in self.threat.knows:
             data = {k: v for k, v in data.items() if k not in ("protocol", "task")}
@@ -102,11 +103,8 @@ class ViewWriter:
                 f"an alarm stopped the training after {self.sources.stopped} batches, before anything crossed that the attack reads"
             )
         found = [Target(token=t, position=samples[row].position) for t, row in rows]
-        sizes: dict[str, int] = {}
-        if self.sources.candidates is not None:
-            for s in self.sources.candidates.samples:
-                sizes[s.patient] = sizes.get(s.patient, 0) + 1
-        found += [Target(token=t, kind="candidate", size=sizes[p]) for t, p in sorted(self.candidates.items())]
+        sizes = self._asked.sizes()
+        found += [Target(token=t, kind="candidate", size=sizes.get(p, 1)) for t, p in sorted(self.candidates.items())]
         found += [Target(token=t, kind="message", size=len(rows)) for t, rows in sorted(self.behind.items())]
         return found
 
@@ -155,7 +153,7 @@ class ViewWriter:
                     with_rows.record(self._update(log.read(entry), goes[number], kept[goes[number]], real=exchange is None))
                 else:
                     with_rows.record(self._cut(log.read(entry), number, exchange))
-        for message in self._outputs(exchange is not None):
+        for message in self._asked.answers(shuffled=exchange is not None):
             with_rows.record(message)
         with_rows.close()
 
@@ -187,59 +185,6 @@ class ViewWriter:
         tensors = {k: t[take] for k, t in message.tensors.items()}
         return replace(message, tensors=tensors, samples=tuple(tokens))
 
-    def _outputs(self, shuffled: bool) -> list[Message]:
-        """Return the deployed model's answers on the candidates, one message each, and on patients of the adversary's own."""
-        cohort, outputs = self.sources.candidates, self.sources.outputs
-        if cohort is None:
-            return []
-        order = self._candidate_order(cohort)
-        for patient in order:
-            self.candidates[self._salt.token(f"candidate-{patient}")] = patient
-        if outputs is None or "output" not in self.threat.channels:
-            return []
-
-        rows: dict[str, list[int]] = {}
-        for i, s in enumerate(cohort.samples):
-            rows.setdefault(s.patient, []).append(i)
-        shown = rotation(order, rows, self.secret.branch("shuffle").seed()) if shuffled else {p: p for p in order}
-        tokens = {p: t for t, p in self.candidates.items()}
-        answers = [(tokens[p], outputs[rows[shown[p]]]) for p in order] + self._own_answers()
-        return [
-            Message(
-                channel="output", sender="model", receiver="outsider", round=-1, step=i,
-                tensors={"logits": torch.from_numpy(logits)}, samples=(token,) * len(logits),
-            )
-            for i, (token, logits) in enumerate(answers)
-        ]  # fmt: skip
-
-    def _own_answers(self) -> list[tuple[str, NDArray[np.float32]]]:
-        """Return the answers on what the adversary owns, by its own tokens: never exchanged, it knows whom it asked about."""
-        owned = owned_cohort(self.training, self.threat.auxiliary, self.secret)
-        if owned is None or self.sources.own_outputs is None:
-            return []
-        rows: dict[str, list[int]] = {}
-        for i, s in enumerate(owned.samples):
-            rows.setdefault(s.patient, []).append(i)
-        return [(token, self.sources.own_outputs[places]) for token, places in rows.items()]
-
-    def _shadows(self, folder: Path) -> list[dict[str, Any]]:
-        """Copy the shadow models and return for each its file and the tokens of the candidates it learned from."""
-        source = self.sources.shadows
-        if source is None:
-            return []
-        tokens = {p: t for t, p in self.candidates.items()}
-        files = sorted(source.glob("shadow-*.safetensors"))
-        members = json.loads((source / "shadows.json").read_text())["members"]
-        for path in files:
-            shutil.copyfile(path, folder / path.name)
-        return [
-            {"file": path.name, "members": sorted(tokens[p] for p in inside)} for path, inside in zip(files, members, strict=True)
-        ]
-
-    def _candidate_order(self, cohort: Cohort) -> list[str]:
-        """Return the candidates in an order that says nothing about membership."""
-        return sorted(cohort.patients, key=lambda p: self._salt.token(f"order-{p}"))
-
     # Cohorts, defenses, replicas ------------------------------------------------------------------------------------
 
     def _cohorts(self, folder: Path) -> None:
@@ -249,16 +194,7 @@ class ViewWriter:
         held = [seat for s in self.seats if (seat := self.facts.seat(s)).modalities or seat.labels]
         if held:
             save_cohort(folder / "holdings", self._holdings(held))
-        cohort = self.sources.candidates
-        if cohort is not None:
-            names = {p: t for t, p in self.candidates.items()}
-            order = self._candidate_order(cohort)
-            rows = [i for p in order for i, s in enumerate(cohort.samples) if s.patient == p]
-            samples = tuple(replace(cohort.samples[i], patient=names[cohort.samples[i].patient]) for i in rows)
-            shown = replace(cohort.take(rows), samples=samples, origin=Origin(dataset=""), canaries={}, dots={})
-            if "labels" not in self.threat.knows:
-                shown = replace(shown, labels=np.zeros_like(shown.labels))
-            save_cohort(folder / "candidates", shown)
+        self._asked.write(folder)
 
     def _holdings(self, held: Sequence[SeatFacts]) -> Cohort:
         """Return the members' images and masks that the played seats hold; the patient of a row is its token."""

@@ -1,8 +1,9 @@
 """Many models of one task trained at once: their parameters stacked, one vectorized step for all of them.
 
-Model m of a stack learns exactly what it learns alone from the same batches (up to the rounding of a batched convolution). A
-part of the network may take the steps of DP-SGD: gradients of each unit clipped, noise added to their sum (Abadi et al. 2016,
-arXiv 1607.00133), computed as vmap over models of vmap over samples.
+Model m of a stack learns exactly what it learns alone from the same batches (up to the rounding of a batched convolution, and
+but for dropout: each model drops other channels, drawn from one global stream for the whole stack). A part of the network may
+take the steps of DP-SGD: gradients of each unit clipped, noise added to their sum (Abadi et al. 2016, arXiv 1607.00133),
+computed as vmap over models of vmap over samples.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ __all__ = ["PrivatePart", "Stack", "footprint", "stack_size"]
 _BUDGET = {"cpu": 2**26}
 """Bytes that one stack may take, roughly: on a CPU, batched convolutions that outgrow its caches are slower than single ones."""
 _ELSEWHERE = 2**32
+
+Moments = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+"""First and second moments of every parameter of a stack, and the steps each model has taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +63,20 @@ class Stack:
         private: Parts that take noised steps; parts do not overlap.
         expected_units: Expected number of units in a batch of each model; needed with private parts.
         noise: Each model's source of noise, on the CPU; needed with private parts.
+        network: What is computed with, by default the task's network. It has the same parameters, and may do more, such as
+            change what a part of it hands on.
     """
 
     def __init__(
         self, task: Task, training: TrainingParams, states: Sequence[Tensors], *, private: Sequence[PrivatePart] = (),
-        expected_units: Sequence[float] = (), noise: Sequence[torch.Generator] = (),
+        expected_units: Sequence[float] = (), noise: Sequence[torch.Generator] = (), network: nn.Module | None = None,
     ) -> None:  # fmt: skip
         self._task, self._training, self._private = task, training, tuple(private)
         self.values = {k: torch.stack([s[k].detach() for s in states]) for k in states[0]}
         self._device = next(iter(self.values.values())).device
         self._count, self._noise = len(states), tuple(noise)
-        self._expected = torch.tensor(list(expected_units), dtype=torch.float32, device=self._device)
-        self._net = _bare(task).to(self._device)
+        self.expect(expected_units)
+        self._net = (_bare(task) if network is None else network.train()).to(self._device)
         if any(True for _ in self._net.buffers()):
             raise ValueError("models that keep buffers beside their weights (batch normalization) cannot be stacked")
         self.restart()
@@ -81,6 +87,19 @@ class Stack:
         self._second = {k: torch.zeros_like(v) for k, v in self.values.items()}
         # Steps that each model's parameter has taken: a model may sit one out.
         self._taken = {k: torch.zeros(self._count, dtype=torch.float64, device=self._device) for k in self.values}
+
+    def expect(self, units: Sequence[float]) -> None:
+        """Set the expected number of units in a batch of each model: that of the site it is at."""
+        self._expected = torch.tensor(list(units), dtype=torch.float32, device=self._device)
+
+    def moments(self) -> Moments:
+        """Return what the optimizer remembers, to be taken up again with `resume`."""
+        return dict(self._first), dict(self._second), {k: t.clone() for k, t in self._taken.items()}
+
+    def resume(self, moments: Moments) -> None:
+        """Take up what `moments` returned."""
+        first, second, taken = moments
+        self._first, self._second, self._taken = dict(first), dict(second), {k: t.clone() for k, t in taken.items()}
 
     def step(
         self, x: Tensor, y: Tensor, rows: Sequence[Sequence[int] | None], units: Sequence[int] | None = None, *, rate: float = 1.0
@@ -194,6 +213,8 @@ class Stack:
         shape = (-1, *[1] * (g.dim() - 1))
         p, m, v, second = self.values[name], self._first[name], self._second[name], self._second[name]
         self._taken[name] += 1 if moves is None else moves
+        if self._training.weight_decay:
+            g = g + self._training.weight_decay * p
         if self._training.optimizer == "sgd":
             first = self._training.momentum * m + g
             moved = p - rate * first

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import functional_call, grad, replace_all_batch_norm_modules_
 
-from leakaudit.models.params import NetworkParams, TrainingParams
+from leakaudit.models.params import NetworkParams, TrainingParams, network_params
+from leakaudit.models.segresnet import ResidualNet
 from leakaudit.models.unet import SegmentationNet
 
 __all__ = ["SegmentationTask", "Task", "TaskSpec", "Tensors", "load_task", "optimizer_for"]
@@ -57,7 +58,8 @@ class Task(ABC):
     def local(self, params: Tensors, x: Tensor, y: Tensor, order: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the parameters after one optimization step per entry of `order`, with fresh optimizer state.
 
-        Pure: gradients and vmap go through it. Normalization layers must not keep running statistics.
+        Pure: gradients and vmap go through it, so that nothing in the network is dropped at random. Batch normalization takes the
+        statistics of each batch, as in training; running statistics are neither used nor returned.
 
         Args:
             params: Parameters by name.
@@ -66,23 +68,33 @@ class Task(ABC):
             order: Row indices of each step's batch.
         """
 
+    def update(self, params: Tensors, x: Tensor, y: Tensor, order: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the change that `local` makes, by parameter; arguments as there.
+
+        A task that sums up the steps themselves, instead of subtracting weights that are much larger, saves small steps from
+        being rounded away.
+        """
+        after = self.local(params, x, y, order)
+        return {name: after[name] - params[name] for name in after}
+
 
 def optimizer_for(training: TrainingParams, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimizer that `training` asks for."""
+    rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=training.learning_rate)
-    return torch.optim.SGD(parameters, lr=training.learning_rate, momentum=training.momentum)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=training.momentum, weight_decay=decay)
 
 
 class SegmentationTask(Task):
     """Region segmentation with soft Dice plus cross-entropy.
 
     Args:
-        network: Fields of `NetworkParams`.
+        network: Fields of `NetworkParams` or `SegResNetParams`.
         training: Fields of `TrainingParams`.
         dims: 2 or 3.
-        groups: Input channels of each encoder.
-        levels: Levels that cross the cut.
+        groups: Input channels of each encoder; a SegResNet has one.
+        levels: Levels that cross the cut; a SegResNet has none.
         outputs: Number of regions.
     """
 
@@ -96,14 +108,17 @@ class SegmentationTask(Task):
         levels: Sequence[int],
         outputs: int = 3,
     ) -> None:
-        self.network = NetworkParams.model_validate(network)
+        self.network = network_params(network)
         self.training = TrainingParams.model_validate(training)
         self.dims, self.groups, self.levels, self.outputs = dims, groups, levels, outputs
         self._functional: nn.Module | None = None
 
-    def build(self) -> SegmentationNet:
-        """Return a freshly initialized `SegmentationNet`."""
-        return SegmentationNet(self.dims, self.network, self.groups, self.levels, self.outputs)
+    def build(self) -> nn.Module:
+        """Return a freshly initialized `SegmentationNet` or `ResidualNet`."""
+        if isinstance(self.network, NetworkParams):
+            return SegmentationNet(self.dims, self.network, self.groups, self.levels, self.outputs)
+        (group,) = self.groups
+        return ResidualNet(self.dims, self.network, group, self.outputs)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return soft Dice plus binary cross-entropy per sample, shape (n,)."""
@@ -117,26 +132,43 @@ class SegmentationTask(Task):
 
     def local(self, params: Tensors, x: Tensor, y: Tensor, order: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the parameters after one step per entry of `order` (see `Task.local`)."""
-        net = self._functional = self._functional or self.build()
+        moved = self.update(params, x, y, order)
+        return {name: value + moved[name] for name, value in params.items()}
+
+    def update(self, params: Tensors, x: Tensor, y: Tensor, order: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the sum of the steps, one per entry of `order` (see `Task.update`)."""
+        net = self._functional = self._functional or _pure(self.build())
 
         def objective(values: dict[str, Tensor], xb: Tensor, yb: Tensor) -> Tensor:
             return self.loss(functional_call(net, values, (xb,)), yb).mean()
 
-        values = dict(params)
-        first = {k: torch.zeros_like(v) for k, v in values.items()}
-        second = {k: torch.zeros_like(v) for k, v in values.items()}
+        moved, first, second = ({k: torch.zeros_like(v) for k, v in params.items()} for _ in range(3))
         for step, rows in enumerate(order, start=1):
+            values = {name: value + moved[name] for name, value in params.items()}
             gradients = cast(dict[str, Tensor], grad(objective)(values, x[rows], y[rows]))
             for name, g in gradients.items():
-                values[name], first[name], second[name] = self._step(values[name], g, first[name], second[name], step)
-        return values
+                change, first[name], second[name] = self._step(values[name], g, first[name], second[name], step)
+                moved[name] = moved[name] + change
+        return moved
 
     def _step(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the change of one parameter, and its moments."""
         rate = self.training.learning_rate
+        if self.training.weight_decay:
+            g = g + self.training.weight_decay * p
         if self.training.optimizer == "sgd":
             m = self.training.momentum * m + g
-            return p - rate * m, m, v
+            return -rate * m, m, v
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         # The tiny offset keeps the derivative of the root finite where a gradient is exactly zero.
         hat = v / (1 - 0.999**step) + 1e-30
-        return p - rate * (m / (1 - 0.9**step)) / (hat.sqrt() + 1e-8), m, v
+        return -rate * (m / (1 - 0.9**step)) / (hat.sqrt() + 1e-8), m, v
+
+
+def _pure(net: nn.Module) -> nn.Module:
+    """Return a network in training without what a call would change or draw: running statistics and dropout."""
+    replace_all_batch_norm_modules_(net)
+    for module in net.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
+            module.eval()
+    return net

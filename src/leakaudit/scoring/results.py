@@ -10,7 +10,7 @@ from leakaudit.scoring.epsilon import Claim
 from leakaudit.scoring.intervals import Interval
 from leakaudit.scoring.permutation import ShuffleTest
 from leakaudit.scoring.policy import Family
-from leakaudit.threats import Channel
+from leakaudit.threats import Channel, Unit
 
 __all__ = ["ClaimResult", "EndpointResult", "PairingResult", "Status", "Verdict"]
 
@@ -43,6 +43,9 @@ class ClaimResult:
         bound: Empirical lower bound.
         ceiling: The most that the audit could have shown.
         covers: Channel and unit, in words.
+        delta: Delta of claim and bound.
+        unit: Unit of claim and bound.
+        reason: What refuted it, or why it is untestable.
     """
 
     outcome: Claim
@@ -50,6 +53,9 @@ class ClaimResult:
     bound: float
     ceiling: float
     covers: str
+    delta: float = 0.0
+    unit: Unit = "patient"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,3 +164,9 @@ class PairingResult:
     converged: bool = True
     endpoints: tuple[EndpointResult, ...] = ()
     claim: ClaimResult | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether it can only refute, and did not: canaries alone, and no claim that they could not put to the test."""
+        untestable = self.claim is not None and self.claim.outcome == "UNTESTABLE"
+        return bool(self.endpoints) and all(e.kind == "epsilon" for e in self.endpoints) and not untestable

@@ -113,16 +113,17 @@ def _failures(e: EndpointResult, policy: Policy) -> list[str]:
 
 def _doubts(pairing: PairingResult, endpoints: list[EndpointResult], policy: Policy) -> list[str]:
     reasons = []
-    if not pairing.adaptive:
+    gates = [e for e in endpoints if e.kind != "epsilon"]
+    if gates and not pairing.adaptive:  # a canary shows what it shows, whatever the attacker knew
         reasons.append("The attack was not adaptive: the log shows no use of the defense's replica. Not evaluated.")
     if not pairing.converged:
         reasons.append("Training or attack did not converge: a longer one may leak more.")
     if pairing.claim is not None and pairing.claim.outcome == "UNTESTABLE":
         reasons.append(
             f"The claim of epsilon {pairing.claim.claimed:g} is untestable here. Epsilon covers {pairing.claim.covers} only; "
-            f"the audit could have shown at most epsilon = {pairing.claim.ceiling:.2f}."
+            f"the audit could have shown at most epsilon = {pairing.claim.ceiling:.2f}"
+            + (f": {pairing.claim.reason}." if pairing.claim.reason else ".")
         )
-    gates = [e for e in endpoints if e.kind != "epsilon"]
     if not gates:
         reasons.append("An empirical epsilon can refute a claim, never pass one.")
     for e in gates:

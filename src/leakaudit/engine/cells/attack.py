@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from leakaudit.attacks.contents import load_cohort, save_cohort
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, load_evidence
-from leakaudit.attacks.view import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort, Origin
 from leakaudit.engine.adversary import Sources, adversary_secret, owned_cohort
-from leakaudit.engine.canaries import admit, toss
+from leakaudit.engine.canaries import Gradients, admit, admit_gradients, coins_of, deal, load_gradients, save_gradients, toss
 from leakaudit.engine.cells.cohort import load_patients
 from leakaudit.engine.cells.train import open_training
 from leakaudit.engine.jobprocess import Context
@@ -24,11 +24,13 @@ from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.engine.views import REAL, SHUFFLED, ViewWriter
 from leakaudit.facts import ProtocolFacts, SeatFacts
+from leakaudit.models.canary import GradientCanary
+from leakaudit.models.task import TaskSpec, load_task
 from leakaudit.threats import ThreatModel
 from leakaudit.wire.recording import read_tensors
 from leakaudit.wire.seats import Secret
 
-__all__ = ["candidates_of", "prepare", "run"]
+__all__ = ["candidates_of", "prepare", "run", "without_held"]
 
 
 def _request(spec: Mapping[str, Any], secret: Secret, seat: SeatFacts, seed: int = 0) -> dict[str, Any]:
@@ -60,6 +62,8 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     threat = ThreatModel.from_json(spec["attacker"]["threat"])
     train = _entry(context, spec["train_key"])
     candidates, coins = candidates_of(spec, context, training) if "candidates" in threat.knows else (None, {})
+    if candidates is not None and not spec.get("prepare"):
+        candidates, coins = without_held(candidates, coins, training.protocol.facts, threat)
     secret = adversary_secret(spec, training.salt)
     outputs, own = None, None
     if candidates is not None and "output" in threat.channels:
@@ -68,7 +72,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
             own = _outputs(training, train, owned)
     sources = Sources(
         train=train, record=_entry(context, spec["record_key"]) if spec["record_key"] else None, candidates=candidates,
-        outputs=outputs, own_outputs=own, stopped=_stopped(train),
+        outputs=outputs, own_outputs=own, stopped=_stopped(train), gradients=_gradients(spec, context) if coins else {},
         shadows=_entry(context, spec["shadows_key"]) if spec.get("shadows_key") else None,
     )  # fmt: skip
     folder = context.scratch / "adversary"
@@ -78,7 +82,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         behind={t: tuple(dict.fromkeys(training.original[row] for row in rows)) for t, rows in truth.behind.items()},
     )  # fmt: skip
     # One patient alone cannot be exchanged with another: there is no shuffled set, and no negative control.
-    sets = [REAL, SHUFFLED] if len(training.split.attacked) > 1 or candidates is not None else [REAL]
+    sets = [REAL, SHUFFLED] if len(training.split.attacked) > 1 or coins else [REAL]
     request = _request(spec, secret, _adversary(training, threat), spec.get("attack_seed", 0)) | {"messages": sets}
     (folder / "request.json").write_text(json.dumps(request))
     result = context.child.call("leakaudit.engine.attackrun:perform", folder)
@@ -93,6 +97,10 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
             known["shadows"] = {"used": result["shadows"], "defended": facts["defended"], "notes": facts["notes"]}
         (entry / "attack.json").write_text(json.dumps(known))
     return {"sandbox": context.child.sandbox}
+
+
+def _gradients(spec: Mapping[str, Any], context: Context) -> Gradients:
+    return load_gradients(_entry(context, spec["prepare"])) if spec.get("prepare") else {}
 
 
 def _stopped(train: Path) -> int | None:
@@ -121,17 +129,39 @@ def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: Protoco
             raise EvidenceError(f"{where} is about {len(piece.about) - len(set(piece.about))} targets twice")
 
 
-def candidates_of(spec: Mapping[str, Any], context: Context, training: Training) -> tuple[Cohort, dict[str, bool]]:
-    """Return the candidates of membership inference and who was a member: canaries by coin, or members and others."""
+def candidates_of(spec: Mapping[str, Any], context: Context, training: Training) -> tuple[Cohort | None, dict[str, bool]]:
+    """Return the candidates of membership inference and who was a member: canaries by coin, or members and others.
+
+    Gradient canaries have no images: then there is no cohort.
+    """
     if spec.get("prepare"):
         folder = _entry(context, spec["prepare"])
-        if (folder / "canaries").exists():
-            return load_cohort(folder / "canaries"), json.loads((folder / "coins.json").read_text())
+        if coins := coins_of(folder):
+            return load_cohort(folder / "canaries") if (folder / "canaries").exists() else None, coins
     split = training.split
     # In a planted training only the patients that were repeated are compared with those that were never seen.
     inside = repeated(split, spec["planted"]["patients"]) if spec.get("planted") else split.members
     coins = dict.fromkeys(inside, True) | dict.fromkeys(split.non_members, False)
     return training.cohort.of_patients([*inside, *split.non_members]), coins
+
+
+def without_held(
+    candidates: Cohort, coins: Mapping[str, bool], facts: ProtocolFacts, threat: ThreatModel
+) -> tuple[Cohort, dict[str, bool]]:
+    """Return the candidates without those of a site whose patients the adversary holds: it knows who of them was trained on.
+
+    Raises:
+        EvidenceError: Nobody is left on one of the sides.
+    """
+    held = {seat.site for s in facts.played(threat.plays) if (seat := facts.seat(s)).site is not None}
+    kept = candidates.where(lambda s: s.site not in held) if held else candidates
+    left = {p: coins[p] for p in kept.patients}
+    if len(set(left.values())) < len(set(coins.values())):
+        raise EvidenceError(
+            f"the adversary holds the patients of {', '.join(sorted(map(str, held)))}, and other sites have no members or no "
+            "others among the candidates: there is no membership to decide; split more patients off as non-members"
+        )
+    return kept, left
 
 
 def _outputs(training: Training, train: Path, candidates: Cohort) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -160,10 +190,17 @@ def prepare(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     asked = spec["attacker"]["canaries"]
     crafted = load_cohort(folder / "out-canaries") if result["canaries"] else None
     canaries = admit(crafted, asked, training.members)
+    task = load_task(TaskSpec(**result["task"]))
+    gradients = admit_gradients([GradientCanary(**c) for c in result["gradients"]], asked, task.build())
+    dealt = deal(gradients, training.canary_seats())
     with context.store.write(context.job.key, {"kind": "prepare", "sensitive": True}) as entry:
         (entry / "task.json").write_text(json.dumps(result["task"]))
         if canaries is not None:
-            coins = toss(canaries, asked["probability"], training.secret.branch("coins"))
             save_cohort(entry / "canaries", canaries)
+        if gradients:
+            save_gradients(entry, gradients, dealt)
+        names = [*gradients] if canaries is None else canaries.patients
+        if names:
+            coins = toss(names, asked["probability"], training.secret.branch("coins"))
             (entry / "coins.json").write_text(json.dumps(coins))
     return {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from leakaudit.attacks.view import load_cohort, save_cohort
+from leakaudit.attacks.contents import load_cohort, save_cohort
 from leakaudit.cohorts.cohort import Cohort, Split
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.places import build

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from leakaudit.attacks.contents import load_cohort
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Scores, load_evidence
-from leakaudit.attacks.view import load_cohort
+from leakaudit.engine.canaries import load_gradients
 from leakaudit.engine.cells.cohort import Patients, load_patients
 from leakaudit.engine.endpoints import Ground, rows_of, without_leak
 from leakaudit.engine.image_endpoints import Picture, score_images
@@ -44,10 +45,11 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     candidates = _candidates(spec, context, patients, attack["coins"])
     result: dict[str, Any] = {"evidence": []}
     controls = {piece.name: piece for piece in _pieces(entry.folder, SHUFFLED)}
-    for piece in _pieces(entry.folder, REAL):
+    pieces = _pieces(entry.folder, REAL)
+    for piece in pieces:
         if piece.seat is not None and piece.seat in spec["played"]:
             continue  # what an adversary holds anyway is no leak
-        _complete(piece, attack)
+        _complete(piece, pieces, attack)
         scored, pictures = _score(piece, attack, ground, candidates, shown=True)
         shuffled = None
         if controls:
@@ -69,18 +71,27 @@ def _candidates(spec: Mapping[str, Any], context: Context, patients: Patients, c
     """Return those whose membership is asked: canaries where the attack planted some, else patients."""
     if spec.get("prepare"):
         planted = context.store.get(spec["prepare"])
+        canary = spec.get("canaries")
         if planted is not None and (planted.folder / "canaries").exists():
-            return Candidates(load_cohort(planted.folder / "canaries"), coins)
+            return Candidates(load_cohort(planted.folder / "canaries"), coins, canary=canary)
+        if planted is not None and (gradients := load_gradients(planted.folder)):
+            return Candidates(None, coins, sites={name: seat for name, (seat, _) in gradients.items()}, canary=canary)
     return Candidates(patients.cohort.of_patients(list(coins)), coins)
 
 
-def _complete(piece: Evidence, attack: Mapping[str, Any]) -> None:
-    """Check that every target of the evidence's kind has a row: a patient is never dropped."""
+def _complete(piece: Evidence, pieces: Sequence[Evidence], attack: Mapping[str, Any]) -> None:
+    """Check that every target of the evidence's kind has a row: a patient is never dropped.
+
+    An update belongs to one round, so evidence about updates that names its round answers together with its like of the other
+    rounds; that each piece knows every attacked patient is checked where it is scored.
+    """
     wanted = "candidate" if isinstance(piece, Scores) else "message" if _about_updates(piece, attack) else "sample"
     expected = {t["token"] for t in attack["targets"] if t["kind"] == wanted}
     if not expected:
         raise EvidenceError(f"evidence {piece.name!r}: the view has no targets that {type(piece).__name__} can be about")
-    missing = expected - set(piece.about)
+    by_round = wanted == "message" and piece.round is not None
+    alike = [p for p in pieces if by_round and type(p) is type(piece) and p.round is not None and p.seat == piece.seat]
+    missing = expected - {token for p in alike or [piece] for token in p.about}
     if missing:
         raise EvidenceError(f"evidence {piece.name!r} says nothing about {len(missing)} of {len(expected)} targets")
 

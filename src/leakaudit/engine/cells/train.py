@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from leakaudit.attacks.view import load_cohort
+from leakaudit.attacks.contents import load_cohort
 from leakaudit.cohorts.cohort import REGIONS, Cohort, regions
 from leakaudit.engine.adversary import adversary_secret, owned_cohort
+from leakaudit.engine.canaries import coins_of, load_gradients
 from leakaudit.engine.cells.cohort import load_patients
+from leakaudit.engine.happenings import in_rounds
 from leakaudit.engine.information import information
 from leakaudit.engine.jobprocess import Context
 from leakaudit.engine.places import Place, adversary_seat, played_place
@@ -38,17 +40,17 @@ class NotDeterministicError(RuntimeError):
 def open_training(spec: Mapping[str, Any], context: Context) -> Training:
     """Set up the training of a spec, with the canaries and the altered task of its prepare cell, if any."""
     patients = load_patients(context.store, spec["cohort"])
-    canaries, altered = None, dict(spec)
+    canaries, gradients, altered = None, dict[str, Any](), dict(spec)
     if spec.get("prepare"):
         entry = context.store.get(spec["prepare"])
         if entry is None:
             raise LookupError("the prepare cell is not in the run store")
         altered["task"] = json.loads((entry.folder / "task.json").read_text())
+        coins = coins_of(entry.folder)
         if (entry.folder / "canaries").exists():
-            crafted = load_cohort(entry.folder / "canaries")
-            coins = json.loads((entry.folder / "coins.json").read_text())
-            canaries = crafted.where(lambda s: coins[s.patient])
-    return Training(altered, patients.cohort, patients.split, canaries, salt=patients.salt)
+            canaries = load_cohort(entry.folder / "canaries").where(lambda s: coins[s.patient])
+        gradients = {name: found for name, found in load_gradients(entry.folder).items() if coins[name]}
+    return Training(altered, patients.cohort, patients.split, canaries, gradients=gradients, salt=patients.salt)
 
 
 def player(training: Training, attacker: Mapping[str, Any] | None, context: Context) -> tuple[str, Play] | None:
@@ -90,12 +92,16 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
     attacker = spec.get("attacker") if alters_replies(spec.get("attacker")) else None
     trained = training.run(recordings=recordings, play=player(training, attacker, context), progress=context.progress)
     digest = trained.digest()
+    for text, rounds in trained.notes.items():
+        context.log(f"{in_rounds(rounds)}: {text}")
     for taps, messages in recordings:
         _store_record(context, messages.name, taps, messages, trained, digest)
     model = training.predictor(trained.states, trained.public)
     result = {
         "digest": digest, "utility": _utility(training, model), "traffic": trained.traffic, "alarm": trained.alarm,
-        "guarantees": {k: g.to_json() for k, g in trained.guarantees.items()}, "information": information(training, trained),
+        "guarantees": {k: [g.to_json() for g in claims] for k, claims in trained.guarantees.items()},
+        "information": information(training, trained),
+        "notes": trained.notes,
     }  # fmt: skip
     with context.store.write(context.job.key, {"kind": "train", "sensitive": True}) as folder:
         _write_states(folder, trained)

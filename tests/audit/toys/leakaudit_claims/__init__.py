@@ -1,0 +1,1 @@
+"""Toys that claim a guarantee, truly or falsely."""
