@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, MISSING, Browser
 from factory_cut import cut_report
+from factory_decay import federation_report
 
 from leakaudit.report.render import render_html
 
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 SIZES = (1, 20, 500)
 CUT = "cut"
 """A report of split learning: maps with rounds, detection, Fisher information."""
+FEDERATION = "federation"
+"""A report of a federation: lines by round and by batch size, a warning about the architecture."""
+MADE = {CUT: lambda: cut_report(rounds=(0, 2, 5, None)), FEDERATION: federation_report}
 WIDTHS = (360, 1280)
 
 _WIDE = """(() => {
@@ -43,7 +47,7 @@ def pages(factory, tmp_path_factory):
     def page(count: int | str) -> Path:
         if count not in made:
             made[count] = folder / f"{count}.html"
-            report = cut_report(rounds=(0, 2, 5, None)) if count == CUT else factory.make_report(count)
+            report = MADE[count]() if count in MADE else factory.make_report(count)
             made[count].write_text(render_html(report), encoding="utf-8")
         return made[count]
 
@@ -81,7 +85,7 @@ def test_console_is_silent_and_nothing_is_asked_for(browser, pages, count):
     tab.close()
 
 
-@pytest.mark.parametrize("count", [*SIZES, CUT])
+@pytest.mark.parametrize("count", [*SIZES, CUT, FEDERATION])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_page_never_scrolls_sideways(browser, pages, count, width):
     tab = browser.open(pages(count), width=width)
@@ -121,6 +125,8 @@ def test_verdict_gaps_and_caveats_begin_above_the_fold(browser, pages, count):
         (20, 1280, True),
         (CUT, 360, False),
         (CUT, 1280, True),
+        (FEDERATION, 360, True),
+        (FEDERATION, 1280, False),
         pytest.param(20, 360, False, marks=pytest.mark.slow),
         pytest.param(20, 360, True, marks=pytest.mark.slow),
         pytest.param(500, 1280, False, marks=pytest.mark.slow),
@@ -129,6 +135,8 @@ def test_verdict_gaps_and_caveats_begin_above_the_fold(browser, pages, count):
 def test_accessible(browser, pages, count, width, dark):
     tab = browser.open(pages(count), width=width, dark=dark)
     tab.ask(_OPEN)
+    if count == FEDERATION:
+        assert tab.ask("document.querySelectorAll('#decay svg.lines').length") == 2, "what is judged is on the page"
     assert findings(tab) == {}
     tab.close()
 
@@ -158,6 +166,12 @@ def test_numbers_on_the_map_can_be_read_on_every_color(browser, pages, dark, med
     assert zero < 0.02 if dark and not media else zero > 0.9, "zero recedes into the page, printed from a dark setting, too"
 
 
+_BEYOND = """[...document.querySelectorAll(".map text, .lines text")].filter(t => t.checkVisibility()).filter(t => {
+  const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
+  return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})
+  .map(t => t.textContent)"""
+
+
 def test_numbers_on_the_map_stay_inside_their_cells(browser, pages):
     tab = browser.open(pages(CUT))
     tab.ask(_OPEN)
@@ -165,11 +179,15 @@ def test_numbers_on_the_map_stay_inside_their_cells(browser, pages):
       const a = t.getBBox(), b = t.previousElementSibling.getBBox();
       return a.x < b.x || a.y < b.y || a.x + a.width > b.x + b.width || a.y + a.height > b.y + b.height}).length"""
     assert tab.ask(outside) == 0
-    beyond = """[...document.querySelectorAll(".map text, .lines text")].filter(t => t.checkVisibility()).filter(t => {
-      const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
-      return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1})
-      .map(t => t.textContent)"""
-    assert tab.ask(beyond) == []
+    assert tab.ask(_BEYOND) == []
+    tab.close()
+
+
+def test_words_of_charts_over_a_federation_stay_inside(browser, pages):
+    tab = browser.open(pages(FEDERATION))
+    tab.ask(_OPEN)
+    assert tab.ask("document.querySelectorAll('#decay .lines text').length") > 10
+    assert tab.ask(_BEYOND) == []
     tab.close()
 
 

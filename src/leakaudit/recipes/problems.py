@@ -186,9 +186,14 @@ def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
             continue
         deeper = [m for owner in models if part in owner.model_fields
                   for m in _models_in(owner.model_fields[part].annotation)]  # fmt: skip
-        named = [m for m in models if m.__name__ == part]
+        named = [m for m in models if m.__name__ == part or _tagged(m, part)]
         models = deeper or named or models
     return models
+
+
+def _tagged(model: type[BaseModel], tag: str) -> bool:
+    """Return whether a model is the branch of a union that has this tag."""
+    return any(get_args(field.annotation) == (tag,) for field in model.model_fields.values())
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -133,7 +133,7 @@ class _Suppressed:
         endpoints = []
         names = set()
         for endpoint in pairing.endpoints:
-            crafted = endpoint.kind == "membership" and "cohort" in pairing.threat.alters  # canaries are nobody
+            crafted = endpoint.kind in ("membership", "epsilon") and "cohort" in pairing.threat.alters  # canaries are nobody
             few = not crafted and self._is_small(endpoint.leakage.patients)
             few = few or (endpoint.kind == "membership" and not crafted and self.members_hidden)
             if few:

@@ -19,13 +19,16 @@ _NUMBERS = (
     "blind", "blind_low", "blind_high",
 )  # fmt: skip
 
+_TRAINED = ("rounds", "batch_size", "local_steps", "local_epochs")
+
 COLUMNS = (
     *_PAIRING, "endpoint", "kind", "endpoint_status", "channel", "seat", "level", "round", *_NUMBERS,
     *(f"{name}{part}" for name in _CONTROLS for part in ("", "_low", "_high", "_passed")),
-    "confounded", "chance_name", "scope", "missing_because", "reasons",
+    "confounded", "chance_name", "scope", "missing_because", "reasons", *_TRAINED,
 )  # fmt: skip
-"""Columns in order. `round`: empty for the last messages. `above_...`: share of patients above patient_max. `p...`: permutation
-test over exchanged evidence. The interval of the negative control has level 99.9 %, all others 95 %."""
+"""Columns in order. `round`: empty for the last messages. The last four say how the protocol trained. `above_...`: share
+of patients above patient_max. `p...`: permutation test over exchanged evidence. The interval of the negative control
+has level 99.9 %, all others 95 %."""
 
 
 def _text(value: str | None) -> str:
@@ -63,19 +66,33 @@ def _numbers(endpoint: Endpoint) -> list[float | str | None]:
     ]  # fmt: skip
 
 
-def _row(pairing: Pairing, endpoint: Endpoint | None) -> list[str]:
+def _trained(report: Report) -> dict[str, list[str]]:
+    """Return how each protocol trained, in the order of the columns."""
+    return {t.protocol: [_number(getattr(t, name)) for name in _TRAINED] for t in report.protocols}
+
+
+def _row(pairing: Pairing, endpoint: Endpoint | None, trained: list[str]) -> list[str]:
     names = (pairing.protocol, pairing.defense, pairing.attack, pairing.family, pairing.status)
     head = [*[_text(t) for t in names], _word(pairing.adaptive), str(pairing.repeats)]
     reasons = _text("; ".join(pairing.reasons))
     if endpoint is None:
-        return [*head, *[""] * (len(COLUMNS) - len(head) - 1), reasons]
+        return [*head, *[""] * (len(COLUMNS) - len(head) - 1 - len(trained)), reasons, *trained]
     taken = None if endpoint.round is None else str(endpoint.round)
     place = (endpoint.name, endpoint.kind, endpoint.status, endpoint.channel, endpoint.seat, endpoint.level, taken)
     made: list[Control | None] = [getattr(endpoint.controls, name) for name in _CONTROLS]
     controls = [cell for c in made for cell in (*map(_number, _bounded(c)), _word(c.passed if c else None))]
     leakage = endpoint.leakage
     last = [_text(t) for t in (leakage.chance_name, leakage.scope, leakage.reason)]
-    return [*head, *map(_text, place), *map(_number, _numbers(endpoint)), *controls, _word(endpoint.confounded), *last, reasons]
+    return [
+        *head,
+        *map(_text, place),
+        *map(_number, _numbers(endpoint)),
+        *controls,
+        _word(endpoint.confounded),
+        *last,
+        reasons,
+        *trained,
+    ]
 
 
 def csv_text(report: Report) -> str:
@@ -83,7 +100,8 @@ def csv_text(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
+    trained, unknown = _trained(report), [""] * len(_TRAINED)
     for pairing in report.pairings:
         endpoints: list[Endpoint | None] = [*pairing.endpoints] or [None]
-        writer.writerows(_row(pairing, endpoint) for endpoint in endpoints)
+        writer.writerows(_row(pairing, endpoint, trained.get(pairing.protocol, unknown)) for endpoint in endpoints)
     return out.getvalue()

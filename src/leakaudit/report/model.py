@@ -21,6 +21,7 @@ from leakaudit.report.facts import (
     Traffic,
 )
 from leakaudit.report.pairings import Pairing
+from leakaudit.report.protocols import ProtocolSweep, SweepSetting, TrainedProtocol
 from leakaudit.report.trainings import (
     Baseline,
     Comparison,
@@ -36,8 +37,9 @@ from leakaudit.report.trainings import (
 
 __all__ = [
     "SCHEMA_VERSION", "Alarm", "Baseline", "CellCounts", "CellError", "Comparison", "Coverage", "DataFacts", "Detection",
-    "EqualUtility", "Information", "NotAttacked", "Patients", "PluginUsed", "Policy", "Provenance", "RecipeFacts", "Report",
-    "SeatHolding", "Section", "SectionTable", "Sentences", "SweepPoint", "Threshold", "Traffic", "Utility", "Verdict",
+    "EqualUtility", "Information", "NotAttacked", "Patients", "PluginUsed", "Policy", "ProtocolSweep", "Provenance", "RecipeFacts",
+    "Report", "SeatHolding", "Section", "SectionTable", "Sentences", "SweepPoint", "SweepSetting", "Threshold", "Traffic",
+    "TrainedProtocol", "Utility", "Verdict",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.0"
@@ -83,6 +85,9 @@ class Sentences(Part):
     verdict: str = Field(description="The verdict in one sentence.")
     not_attacked: list[str] = Field(default=[], description="What was not attacked.")
     not_shown: list[str] = Field(default=[], description="What this report does not show.")
+    architecture: list[str] = Field(
+        default=[], description="Why an architecture in whose updates attacks found little is no defense; empty where none did."
+    )
     for_release: list[str] = Field(default=[], description="Evidence for release.")
     against_release: list[str] = Field(default=[], description="Evidence against release.")
 
@@ -106,6 +111,8 @@ class Report(Part):
     equal_utility: list[EqualUtility] = Field(default=[], description="Swept defenses compared at equal Dice.")
     coverage: list[Coverage] = Field(default=[], description="Channels x attack families.")
     seats: list[SeatHolding] = Field(default=[], description="Who holds which modalities and sends which levels.")
+    protocols: list[TrainedProtocol] = Field(default=[], description="How each protocol trained.")
+    sweeps: list[ProtocolSweep] = Field(default=[], description="Protocols that send updates and differ in one number only.")
     traffic: list[Traffic] = Field(default=[], description="What crossed the wire.")
     alarms: list[Alarm] = Field(default=[], description="Alarms that defenses raised.")
     detections: list[Detection] = Field(default=[], description="How often watching defenses raised any.")

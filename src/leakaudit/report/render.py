@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from leakaudit.errors import UserError
 from leakaudit.report import detection, frameworks, glossary, pairing_tables, pieces, statement, tradeoffs, views, vocabulary
+from leakaudit.report.decay import decay_reading, decays
 from leakaudit.report.heatmap import step_words
 from leakaudit.report.leakage_map import leakage_maps
 from leakaudit.report.model import Report
@@ -53,6 +54,7 @@ SECTIONS = tuple(
         ("utility", "What each defense costs", "Cost of defenses"),
         ("channels", "Leakage by channel", "Channels"),
         ("leakagemap", "Leakage map: who, which level, which attack", "Leakage map"),
+        ("decay", "How leakage changes over a federation", "Over a federation"),
         ("coverage", "Coverage: channels and attack families", "Coverage"),
         ("guarantees", "Formal guarantees", "Guarantees"),
         ("pairings", "Pairing by pairing", "Pairings"),
@@ -117,6 +119,7 @@ def _context(report: Report, budget: int) -> dict[str, Any]:
     for row in rows:
         groups.setdefault(row.protocol, []).append(row)
     leakages = [e.leakage for p in report.pairings for e in p.endpoints]
+    changing = decays(report)
     return {
         "report": report, "sentences": report.sentences, "attacks": attacks, "groups": groups, "by_protocol": by_protocol,
         "counts": views.status_counts(report), "gaps": views.gaps(report, _MOST_GAPS), "reasons": views.reasons(report),
@@ -124,6 +127,7 @@ def _context(report: Report, budget: int) -> dict[str, Any]:
         "curves": tradeoffs.equal_utility(report), "channels": views.channel_rows(report),
         "coverage": views.coverage_tables(report), "images": views.image_shares(report, budget),
         "likelihoods": frameworks.likelihoods(report), "leakage_maps": leakage_maps(report),
+        "decays": changing, "decay_reading": decay_reading(changing, report.threshold("min_repeats") or 3),
         "detections": detection.detection_rows(report), "reading": detection.reading(report),
         "information": views.information(report), "sending": [b for b in report.baselines if b.information],
         "hd95_regions": list(dict.fromkeys(r for b in report.baselines for r in b.utility.hd95)),
@@ -166,7 +170,12 @@ def render_html(report: Report, *, restricted: bool = False, image_budget: int =
     if report.sentences is None:
         report = with_sentences(report)
     context = _context(report, image_budget)
-    present = {"extra": report.sections, "leakagemap": context["leakage_maps"], "detection": report.detections}
+    present = {
+        "extra": report.sections,
+        "leakagemap": context["leakage_maps"],
+        "decay": context["decays"],
+        "detection": report.detections,
+    }
     shown = [s for s in SECTIONS if present.get(s.anchor, True)]
     css = (resources.files("leakaudit.report") / "templates" / "style.css").read_text(encoding="utf-8")
     bodies = [(section, _render_section(section, context)) for section in shown]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from leakaudit.report.architecture import architecture_lines
 from leakaudit.report.detection import detection_lines
 from leakaudit.report.model import Baseline, Report, Sentences
 from leakaudit.report.pairing_words import ONE_RUN, limit_of, pairing_sentences, worst_endpoint
@@ -128,6 +129,7 @@ def with_sentences(report: Report) -> Report:
         verdict=verdict_sentence(report),
         not_attacked=[f"{gap_name(gap)}: {gap.reason}" for gap in report.not_attacked],
         not_shown=_not_shown(report),
+        architecture=architecture_lines(report),
         for_release=_for(report),
         against_release=_against(report),
     )

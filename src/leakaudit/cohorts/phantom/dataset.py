@@ -48,7 +48,7 @@ class Phantom(Dataset[PhantomParams]):
         shape = (p.size, p.size) if p.dims == 2 else (p.depth, p.size, p.size)
         return Inventory(
             patients=tuple(
-                PatientEntry(patient=_KEY.format(i), site=f"site-{i % p.sites}", visits=p.visits, records=records)
+                PatientEntry(patient=_KEY.format(i), site=f"site-{p.site_of(i)}", visits=p.visits, records=records)
                 for i in range(p.patients)
             ),
             modalities=p.modalities,
@@ -71,7 +71,7 @@ class Phantom(Dataset[PhantomParams]):
         canaries: dict[str, NDArray[np.bool_]] = {}
         dots: dict[tuple[str, int, int], NDArray[np.float32]] = {}
         for key in sorted(set(patients)):
-            site = f"site-{self._index(key) % self.params.sites}"
+            site = f"site-{self.params.site_of(self._index(key))}"
             if self.params.canary:
                 canaries[key] = self.bits(key)
             for visit in sorted(v for v in set(visits) if 0 <= v < self.params.visits):
@@ -140,7 +140,7 @@ class Phantom(Dataset[PhantomParams]):
         return [Grid(p.size, p.depth, position) for position in sorted(near)]
 
     def _scan(self, key: str, visit: int) -> Scan:
-        site = self._index(key) % self.params.sites
+        site = self.params.site_of(self._index(key))
         return _scan(self.seed, key, visit, site, self.params.noise, self.params.bias)
 
     def _scene(self, key: str, visit: int, grid: Grid) -> Scene:

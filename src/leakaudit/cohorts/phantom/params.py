@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +15,8 @@ from leakaudit.plugins.params import DatasetParams
 __all__ = ["PhantomParams"]
 
 _CANARY_SIZE = 56
+
+_Size = Annotated[int, Field(ge=1)]
 
 
 class PhantomParams(DatasetParams):
@@ -41,7 +45,11 @@ class PhantomParams(DatasetParams):
         description="Slices taken per patient and visit with dims 2: the one through the tumor and its nearest neighbors.",
     )  # fmt: skip
     visits: int = Field(default=2, ge=1, le=8, description="Visits of each patient: same anatomy, new pose and scan.")
-    sites: int = Field(default=4, ge=1, le=64, description="Hospitals, each with its own scanner; patients take turns.")
+    sites: Annotated[int, Field(ge=1, le=64)] | Annotated[tuple[_Size, ...], Field(min_length=1, max_length=64)] = Field(
+        default=4,
+        description="Hospitals, each with its own scanner: how many, in which patients take turns, or a list of how many patients "
+        "each has.",
+    )
     canary: bool = Field(
         default=False,
         description="Plant 32 identity bits per patient as small bright dots in T2; off for utility figures.",
@@ -73,6 +81,18 @@ class PhantomParams(DatasetParams):
         if len(set(value)) < len(value):
             raise ValueError(f"each modality may be named once, got {', '.join(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _everybody_has_a_site(self) -> Self:
+        if isinstance(self.sites, tuple) and sum(self.sites) != self.patients:
+            raise ValueError(f"sites lists {sum(self.sites)} patients in all, but patients is {self.patients}; make them equal")
+        return self
+
+    def site_of(self, index: int) -> int:
+        """Return the number of the hospital of a patient, both from 0."""
+        if isinstance(self.sites, int):
+            return index % self.sites
+        return bisect_right(list(accumulate(self.sites)), index)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
