@@ -19,7 +19,7 @@ from torch.func import functional_call
 from leakaudit.models import SegmentationTask
 
 SIDE, EVALUATIONS = 32, 10
-FULL = 300
+FULL = PRESETS["smooth-unet"].iterations
 """Evaluations of a whole search."""
 
 

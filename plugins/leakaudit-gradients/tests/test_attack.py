@@ -9,8 +9,9 @@ import pytest
 import torch
 from leakaudit_gradients.attack import GradientMatching
 from leakaudit_gradients.params import GradientMatchingParams
+from leakaudit_gradients.updates import by_round, updates_of
 
-from leakaudit.attacks import Images, Masks
+from leakaudit.attacks import Images, Masks, Values
 from leakaudit.errors import UserError
 from leakaudit.facts import SeatFacts
 from leakaudit.wire import Seat, Secret
@@ -33,17 +34,42 @@ def scores(tools: Any, made: Any, images: Images) -> list[float]:
 
 
 def test_every_update_gets_as_many_images_and_masks_as_its_site_has_samples(world: Any) -> None:
-    made = world(counts=(1, 3, 1), rounds=2)
+    made = world(counts=(1, 3, 1))
     images, masks = run(made, iterations=3)
     expected = sorted(t for t, site in made.tokens.items() for _ in made.sites[site])
     assert sorted(images.about) == sorted(masks.about) == expected
-    assert images.images.shape == (10, 2, 16, 16)
-    assert masks.masks.shape == (10, 3, 16, 16)
+    assert images.images.shape == (5, 2, 16, 16)
+    assert masks.masks.shape == (5, 3, 16, 16)
     assert not images.ordered
     assert not masks.ordered
     assert images.modalities == ("t1", "t2")
     assert {images.channel, masks.channel} == {"update"}
-    assert images.name != masks.name
+    assert (images.name, masks.name) == ("update/images", "update/masks")
+    assert (images.round, masks.round) == (0, 0)
+
+
+def test_each_round_has_evidence_of_its_own(world: Any) -> None:
+    made = world(counts=(1, 3, 1), rounds=2)
+    seat = Seat(SeatFacts(id="adversary", role="adversary"), Secret.from_seed(5))
+    found = GradientMatching(GradientMatchingParams(iterations=3), seat).run(made.view())
+    assert [(e.name, e.round) for e in found] == [
+        ("update/images@0", 0), ("update/masks@0", 0), ("update/images@1", 1), ("update/masks@1", 1),
+    ]  # fmt: skip
+    assert [len(e.about) for e in found] == [5] * 4
+    assert sorted({t for e in found for t in e.about}) == sorted(made.tokens)
+    for e in found:
+        assert {token.rpartition("-")[2] for token in e.about} == {str(e.round)}, "an update is evidence of its own round only"
+
+
+def test_cutting_by_round_keeps_every_row_with_its_token(world: Any) -> None:
+    sent = updates_of(world(counts=(1, 2), rounds=3).view())
+    about = tuple(s.target.token for s in sent[::-1] for _ in range(s.target.size))
+    rows = np.arange(len(about), dtype=np.float32)
+    cut = by_round([Values(name="v", channel="update", about=about, values=rows)], sent)
+    assert [e.round for e in cut] == [0, 1, 2]
+    assert {(token, float(v)) for e in cut for token, v in zip(e.about, e.array, strict=True)} == set(
+        zip(about, rows.tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("training", [{}, {"optimizer": "adam", "learning_rate": 2e-3}], ids=["sgd", "adam"])

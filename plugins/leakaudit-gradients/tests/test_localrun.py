@@ -79,6 +79,9 @@ def test_batches_are_those_of_the_site() -> None:
     assert bool(run.seen().all())
     known = LocalRun.of(5, 2, 2, same_order=True)
     assert [rows.tolist() for rows in known.order()] == [[0, 1], [2, 3], [4]] * 2
+    whole = LocalRun.of(5, 8, 3)
+    assert (whole.steps, whole.variables) == (3, 5), "a pass that is one batch has no order"
+    assert [rows.tolist() for rows in whole.order()] == [[0, 1, 2, 3, 4]] * 3
     short = LocalRun.of(5, 2, 1, 4)
     assert (short.passes, short.variables) == (2, 10)
     assert short.seen().tolist() == [True] * 7 + [False] * 3
@@ -127,3 +130,21 @@ def test_local_runs_are_mapped_over_targets(tools: Any) -> None:
     for i in range(2):
         for name, tensor in simulate(x[3 * i : 3 * i + 3], y[3 * i : 3 * i + 3]).items():
             assert torch.allclose(mapped[name][i], tensor, atol=1e-5), name
+
+
+def test_small_steps_are_not_rounded_away(tools: Any) -> None:
+    torch.manual_seed(0)
+    task = tools.task(learning_rate=1e-6)
+    params = {name: p.detach() + 1 for name, p in task.build().named_parameters()}
+    x, y = tools.tensors(tools.brains(2))
+    run = LocalRun.of(2, 2, 2)
+    found = simulation(task, params, run, x, y)(x, y)
+    double = {name: p.double() for name, p in params.items()}
+    exact = simulation(task, double, run, x.double(), y.double())(x.double(), y.double())
+    after = task.local(params, x, y, run.order())
+    largest = 0.0
+    for name, tensor in exact.items():
+        size = tensor.norm()
+        assert float((found[name] - tensor).norm() / size) < 1e-3, name
+        largest = max(largest, float(((after[name] - params[name]) - tensor).norm() / size))
+    assert largest > 1e-2

@@ -10,7 +10,7 @@ from leakaudit_gradients.distances import distance
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.merging import merged
 from leakaudit_gradients.method import PRESETS, Objective
-from leakaudit_gradients.network import obstacles, preset_for
+from leakaudit_gradients.network import choice, choice_for, obstacles
 from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsParams
 from leakaudit_gradients.priors import invariants, span_of, total_variation
 from leakaudit_gradients.softmasks import logits_of, soft
@@ -81,11 +81,30 @@ def test_soft_masks_are_nested_and_come_back() -> None:
 def test_the_network_decides_what_auto_means() -> None:
     smooth = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.GroupNorm(2, 4), nn.Conv2d(4, 1, 1))
     assert obstacles(smooth) == ()
-    assert preset_for(smooth) == "smooth-unet"
+    assert choice_for(smooth) == choice((), group=True)
+    assert choice_for(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU())) == choice(())
     for layer in (nn.LeakyReLU(), nn.InstanceNorm2d(4), nn.MaxPool2d(2), nn.PReLU()):
         rough = nn.Sequential(nn.Conv2d(1, 4, 3), layer)
         assert len(obstacles(rough)) == 1
-        assert preset_for(rough) == "inverting-gradients"
+        assert choice_for(rough) == choice(obstacles(rough))
+    mixed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    assert choice_for(mixed) == choice(obstacles(mixed), batch=True)
+
+
+def test_auto_takes_what_the_network_allows_and_says_why() -> None:
+    plain, group = choice(()), choice((), group=True)
+    assert (plain.preset, plain.longer, plain.hopeful) == ("smooth-unet", 1, True)
+    assert (group.preset, group.hopeful) == ("smooth-unet", True)
+    assert group.longer > 1
+    assert GradientMatchingParams().method("smooth-unet", group.longer).iterations == 3 * PRESETS["smooth-unet"].iterations
+    assert GradientMatchingParams(iterations=7).method("smooth-unet", group.longer).iterations == 7
+    rough = choice(("LeakyReLU activations", "InstanceNorm2d"), group=True)
+    assert (rough.preset, rough.hopeful) == ("inverting-gradients", False)
+    assert "LeakyReLU activations and InstanceNorm2d" in rough.reason
+    assert "gradient-inverter" in rough.reason
+    batch = choice(("BatchNorm2d",), batch=True)
+    assert (batch.preset, batch.hopeful) == ("batch-statistics", False)
+    assert len({c.reason for c in (plain, group, rough, batch)}) == 4
 
 
 def test_presets_are_changed_by_what_is_given() -> None:
@@ -106,3 +125,18 @@ def test_the_aggregator_of_a_federation_is_asked_for_and_nothing_else(params: An
     late = type(params)(rounds=(5,)).requires(FederatedParams(rounds=2).facts(FACTS))
     assert isinstance(late, NotApplicable)
     assert "0 to 1" in late.reason
+
+
+@pytest.mark.parametrize(
+    ("length", "applies"),
+    [({}, True), ({"local_steps": 1}, True), ({"local_steps": 2}, False), ({"local_epochs": 2}, False)],
+    ids=["one epoch", "one step", "two steps", "two epochs"],
+)
+def test_batch_normalization_is_attacked_after_one_local_step_only(length: dict[str, int], applies: bool) -> None:
+    facts = FederatedParams.model_validate({"rounds": 2, "network": {"normalization": "batch"}, **length}).facts(FACTS)
+    asked = GradientMatchingParams().requires(facts)
+    assert isinstance(asked, Requires) == applies
+    if isinstance(asked, NotApplicable):
+        assert f"2 local {'epochs' if 'local_epochs' in length else 'steps'}" in asked.reason
+        assert "weighted mean over batches" in asked.reason
+    assert isinstance(UpdateStatisticsParams().requires(facts), NotApplicable)

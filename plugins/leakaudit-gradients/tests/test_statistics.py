@@ -101,6 +101,13 @@ def test_the_volume_follows_from_one_step_by_formula(world: Any) -> None:
     assert volumes(made)[0] == found
 
 
+def test_the_formula_takes_the_weight_decay_out(world: Any) -> None:
+    made = world(counts=(1, 2, 1, 3), training=SGD | {"dice_weight": 0.0, "weight_decay": 0.5})
+    found, truth = volumes(made, method="closed-form")
+    for token, share in truth.items():
+        assert found[token] == pytest.approx(share, rel=0.2, abs=0.02)
+
+
 def test_the_volume_is_learned_where_no_formula_holds(world: Any) -> None:
     made = world(counts=(1, 2, 1, 2, 1, 1), training=SGD, local_epochs=2)
     found, truth = volumes(made, local_epochs=2, simulations=48)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from leakaudit.attacks import Attack, Evidence, Images, Masks, View
 from leakaudit.errors import UserError
+from leakaudit.models import Tensors
+from leakaudit_gradients.batchstats import statistics_of
 from leakaudit_gradients.defended import defended_sites, simulation_of
 from leakaudit_gradients.firststep import gradient_behind, gradient_simulation
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.matching import Goal, Guess, match
 from leakaudit_gradients.method import Method
-from leakaudit_gradients.network import obstacles, preset_for
+from leakaudit_gradients.network import choice_for
 from leakaudit_gradients.params import GradientMatchingParams
 from leakaudit_gradients.starts import Known, starts
-from leakaudit_gradients.updates import Sent, batch_of, together, updates_of
+from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
 __all__ = ["GradientMatching"]
 
@@ -35,7 +38,7 @@ class GradientMatching(Attack[GradientMatchingParams]):
     """
 
     def run(self, view: View) -> Sequence[Evidence]:
-        """Return `Images` and `Masks` (both unordered) about every update of the view.
+        """Return `Images` and `Masks` (both unordered) about every update of the view, those of each round by themselves.
 
         Raises:
             UserError: The view holds no auxiliary images, which say at least how large an image is.
@@ -48,7 +51,7 @@ class GradientMatching(Attack[GradientMatchingParams]):
         for group in together(sent, by_seat=bool(defended_sites(view))):
             guess = self._match(view, group, known, method)
             found |= {s.target.token: (guess.images[i], guess.masks[i]) for i, s in enumerate(group)}
-        return _evidence(view, found)
+        return by_round(_evidence(view, found), sent)
 
     def _method(self, view: View) -> Method:
         method = self._chosen(view)
@@ -63,23 +66,37 @@ class GradientMatching(Attack[GradientMatchingParams]):
             network = view.task.build()
         if self.params.preset != "auto":
             return self.params.method(self.params.preset)
-        rough = obstacles(network)
-        if rough:
-            self.seat.log.warning(
-                "the network has %s, where gradient matching finds little: an attack that learns the map from gradients to "
-                "images says more",
-                " and ".join(rough),
-            )
-        return self.params.method(preset_for(network))
+        choice = choice_for(network)
+        self.seat.log.log(
+            logging.INFO if choice.hopeful else logging.WARNING, "auto takes %s: %s", choice.preset, choice.reason
+        )  # fmt: skip
+        return self.params.method(choice.preset, choice.longer)
 
     def _match(self, view: View, group: Sequence[Sent], known: Known, method: Method) -> Guess:
         samples = group[0].target.size
         run = LocalRun.of(samples, batch_of(view, samples), *self.params.passes(view.facts))
         goal = self._goal(view, group, known, run)
+        if method.statistics:
+            goal = replace(goal, statistics=self._statistics(view, group, run))
         if method.pca:
             goal = replace(goal, span=known.span())
         generator = self.seat.rng("starts")
         return match(goal, method, starts(known, method, len(group), samples, self.params.restarts, generator))
+
+    def _statistics(self, view: View, group: Sequence[Sent], run: LocalRun) -> tuple[Tensors, Callable[[Tensor], Tensors]] | None:
+        """Return the batch statistics behind the updates of a group, and how they are simulated; None where they are not known."""
+        first = group[0]
+        if not first.statistics:
+            return None
+        if run.steps > 1 or first.seat in defended_sites(view):
+            self.seat.log.warning(
+                "the running statistics of %s say nothing of a single batch (%s): only the update itself is matched",
+                ", ".join(s.seat for s in group),
+                "several local steps" if run.steps > 1 else "a defense may have changed them",
+            )
+            return None
+        seen = {name: torch.stack([s.statistics[name] for s in group]) for name in first.statistics}
+        return seen, statistics_of(view.task, first.model)
 
     def _goal(self, view: View, group: Sequence[Sent], known: Known, run: LocalRun) -> Goal:
         first = group[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad
+from torch.func import functional_call, grad, replace_all_batch_norm_modules_
 
 from leakaudit.models import Task, Tensors
 from leakaudit_gradients.localrun import Simulate
@@ -50,19 +50,25 @@ def gradient_behind(update: Tensor, before: Tensor, rate: float) -> tuple[Tensor
 
 
 def gradient_simulation(task: Task, params: Tensors) -> Simulate:
-    """Return the gradient of the mean loss of a target's images and masks, by parameter: mappable over targets.
+    """Return the gradient that a site's optimizer gets for a target's images and masks, by parameter: mappable over targets.
+
+    That is the gradient of the mean loss, with nothing dropped at random, and the L2 penalty's where the task has one.
 
     Args:
         task: The task that sites learn.
         params: Where the gradient is taken.
     """
+    decay = float(getattr(getattr(task, "training", None), "weight_decay", 0.0))
     with torch.random.fork_rng(devices=[]):
-        network = task.build().to(next(iter(params.values())).device)
+        network = task.build().to(next(iter(params.values())).device).eval()
+    # Without running statistics batch normalization takes those of the batch, as in training.
+    replace_all_batch_norm_modules_(network)
 
     def simulate(images: Tensor, masks: Tensor) -> Tensors:
         def objective(values: dict[str, Tensor]) -> Tensor:
             return task.loss(functional_call(network, values, (images,)), masks).mean()
 
-        return grad(objective)(dict(params))  # type: ignore[no-any-return]
+        gradients: dict[str, Tensor] = grad(objective)(dict(params))
+        return {name: g + decay * params[name] for name, g in gradients.items()} if decay else gradients
 
     return simulate

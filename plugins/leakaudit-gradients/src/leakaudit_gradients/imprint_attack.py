@@ -124,8 +124,8 @@ class ImprintAttack(Attack[ImprintParams]):
         training = cast(ImprintTask, view.task).training
         if training.optimizer != "adam" or _steps(view, sent) > 1 or sent.seat in defended_sites(view):
             return sent.update
-        rate = training.learning_rate
-        return {n: gradient_behind(sent.update[n], sent.model[n], rate)[0] for n in (_WEIGHT, _BIAS)}
+        rate, decay = training.learning_rate, training.weight_decay
+        return {n: gradient_behind(sent.update[n], sent.model[n], rate)[0] - decay * sent.model[n] for n in (_WEIGHT, _BIAS)}
 
     def _slack(self, view: View, sent: Sent) -> float:
         steps, adam = _steps(view, sent), cast(ImprintTask, view.task).training.optimizer == "adam"

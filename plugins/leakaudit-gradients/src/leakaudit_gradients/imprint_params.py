@@ -79,6 +79,9 @@ class ImprintParams(AttackParams):
         flows = [f for f in facts.flows if f.channel == "update" and f.carries == "site"]
         if not flows:
             return NotApplicable(reason=f"protocol {facts.protocol!r} sends no update of a site that trains by itself")
+        architecture = facts.extra.get("architecture", "unet")
+        if architecture != "unet":
+            return NotApplicable(reason=f"the imprint module is made for the built-in U-Net; the sites train a {architecture}")
         late = [r for r in self.rounds if not -facts.rounds <= r < facts.rounds]
         if late:
             return NotApplicable(reason=f"there is no round {late[0]}: training has rounds 0 to {facts.rounds - 1}")

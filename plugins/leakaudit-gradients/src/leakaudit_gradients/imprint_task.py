@@ -116,4 +116,6 @@ class ImprintTask(SegmentationTask):
 
     def build(self) -> ImprintNet:
         """Return a freshly initialized `ImprintNet`; from one seed its own weights are those of the honest `SegmentationNet`."""
+        if not isinstance(self.network, NetworkParams):
+            raise TypeError(f"the imprint module is made for the built-in U-Net, not for a {self.network.architecture}")
         return ImprintNet(self.plan, self.dims, self.network, self.groups, self.levels, self.outputs)

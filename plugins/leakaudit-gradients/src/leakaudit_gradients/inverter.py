@@ -18,7 +18,7 @@ from leakaudit_gradients.inverter_map import DualRidge, fit
 from leakaudit_gradients.inverter_params import GradientInverterParams
 from leakaudit_gradients.inverter_sketch import MadeUp, Sketch, made_up
 from leakaudit_gradients.localrun import LocalRun
-from leakaudit_gradients.updates import Sent, batch_of, together, updates_of
+from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
 __all__ = ["GradientInverter", "from_masks"]
 
@@ -36,7 +36,7 @@ class GradientInverter(Attack[GradientInverterParams]):
     """
 
     def run(self, view: View) -> Sequence[Evidence]:
-        """Return `Images` (unordered): of every update the mean image of its samples, as many times as there are samples.
+        """Return `Images` (unordered) of each round: of every update the mean image of its samples, once for each sample.
 
         Raises:
             UserError: The adversary owns fewer than three patients, or only noise.
@@ -45,13 +45,15 @@ class GradientInverter(Attack[GradientInverterParams]):
         if own is None or view.threat.auxiliary == "noise" or len(set(own.patients)) < _FEWEST:
             raise UserError(f"gradient-inverter learns from at least {_FEWEST} auxiliary patients with masks: raise data.auxiliary")
         found: dict[str, NDArray[np.float32]] = {}
-        for group in together(updates_of(view), by_seat=bool(defended_sites(view))):
+        sent = updates_of(view)
+        for group in together(sent, by_seat=bool(defended_sites(view))):
             found |= dict(zip((s.target.token for s in group), self._images(view, group, own), strict=True))
         about = tuple(t.token for t in view.targets if t.kind == "message" for _ in range(t.size))
         images = np.stack([found[token] for token in about])
-        return [
-            Images(name="update/images", channel="update", about=about, images=images, modalities=view.modalities, ordered=False)
-        ]
+        whole = Images(
+            name="update/images", channel="update", about=about, images=images, modalities=view.modalities, ordered=False
+        )  # fmt: skip
+        return by_round([whole], sent)
 
     def _images(self, view: View, group: Sequence[Sent], own: Cohort) -> NDArray[np.float32]:
         samples = group[0].target.size

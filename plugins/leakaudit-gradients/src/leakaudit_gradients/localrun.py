@@ -54,8 +54,8 @@ class LocalRun:
 
     @property
     def copies(self) -> int:
-        """Passes that have images of their own."""
-        return 1 if self.same_order else self.passes
+        """Passes that have images of their own: all of them, unless a pass is one batch, which has no order."""
+        return 1 if self.same_order or self.pass_steps == 1 else self.passes
 
     @property
     def variables(self) -> int:
@@ -91,10 +91,9 @@ def simulation(task: Task, params: Tensors, run: LocalRun, x: Tensor, y: Tensor)
     order = run.order(x.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         # A task may build its network at the first call; vmap forbids the random numbers that this takes.
-        task.local(params, x, y, [])
+        task.update(params, x, y, [])
 
     def simulate(images: Tensor, masks: Tensor) -> Tensors:
-        after = task.local(params, images, masks, order)
-        return {name: after[name] - params[name] for name in after}
+        return task.update(params, images, masks, order)
 
     return simulate

@@ -5,7 +5,7 @@ min over x, y of distance(local(params, x, y) - params, update) + priors(x), for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch.func import vmap
 
 from leakaudit.models import Tensors
 from leakaudit_gradients.adam import descend
+from leakaudit_gradients.batchstats import disagreement
 from leakaudit_gradients.distances import distance
 from leakaudit_gradients.lbfgs import Found, minimize
 from leakaudit_gradients.localrun import LocalRun, Simulate
@@ -34,6 +35,8 @@ class Goal:
         simulate: The update that a target's images and masks would give.
         weights: Trust in [0, 1] in every entry of `updates`, by which both sides are multiplied; None for 1.
         run: The batches behind it.
+        statistics: Batch statistics behind each update by name, each (targets, channels), and the function that simulates them
+            from a target's images; None where they are not known.
         mapped: Whether `simulate` may be mapped over targets by vmap; else targets are simulated one after another.
         masks: True masks (targets, samples, regions, *spatial) where they are known; None to search for them.
         span: Model of images, for the prior `pca`.
@@ -45,6 +48,7 @@ class Goal:
     simulate: Simulate
     run: LocalRun
     weights: Tensors | None = None
+    statistics: tuple[Tensors, Callable[[Tensor], Tensors]] | None = None
     mapped: bool = True
     masks: Tensor | None = None
     span: Prior | None = None
@@ -129,7 +133,7 @@ class _Problem:
             return images, known.repeat(self.goal.run.copies, *[1] * (known.ndim - 1))
         return images, soft(point[self._split :].reshape(self._masks))
 
-    def objective(self, point: Tensor, updates: Tensors, weights: Tensors, known: Tensor | None) -> Tensor:
+    def objective(self, point: Tensor, updates: Tensors, weights: Tensors, statistics: Tensors, known: Tensor | None) -> Tensor:
         """Return the objective of one target, a scalar."""
         x, y = self.unpack(point, known)
         simulated = self.goal.simulate(x, y)
@@ -137,6 +141,8 @@ class _Problem:
             simulated = {name: simulated[name] * weight for name, weight in weights.items()}
             updates = {name: updates[name] * weight for name, weight in weights.items()}
         loss = distance(simulated, updates, self.method.objective) + penalty(x, self.method, self.goal.span)
+        if statistics and self.goal.statistics is not None:
+            loss = loss + self.method.statistics * disagreement(self.goal.statistics[1](x), statistics)
         copies = self.goal.run.copies
         if copies > 1 and self.method.invariance:
             loss = loss + self.method.invariance * (invariants(x, copies) + invariants(y, copies))
@@ -145,17 +151,20 @@ class _Problem:
     def evaluate(self, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return values (k,) and gradients (k, d) at points of some targets."""
         values, gradients = [], []
+        seen = self.goal.statistics[0] if self.goal.statistics is not None and self.method.statistics else {}
         size = self.goal.at_once if self.goal.mapped else 1
         for some, of in zip(points.split(size), targets.split(size), strict=True):
             z = some.detach().requires_grad_()
             updates = {name: tensor[of] for name, tensor in self.goal.updates.items()}
             weights = {name: tensor[of] for name, tensor in (self.goal.weights or {}).items()}
+            statistics = {name: tensor[of] for name, tensor in seen.items()}
             known = None if self.goal.masks is None else self.goal.masks[of]
             if self.goal.mapped:
-                value = vmap(self.objective, in_dims=(0, 0, 0, None if known is None else 0))(z, updates, weights, known)
+                axes = (0, 0, 0, 0, None if known is None else 0)
+                value = vmap(self.objective, in_dims=axes)(z, updates, weights, statistics, known)
             else:
-                first, trust = ({name: tensor[0] for name, tensor in many.items()} for many in (updates, weights))
-                value = self.objective(z[0], first, trust, None if known is None else known[0])[None]
+                first, trust, own = ({name: t[0] for name, t in many.items()} for many in (updates, weights, statistics))
+                value = self.objective(z[0], first, trust, own, None if known is None else known[0])[None]
             (gradient,) = torch.autograd.grad(value.sum(), z)
             values.append(value.detach())
             gradients.append(gradient)

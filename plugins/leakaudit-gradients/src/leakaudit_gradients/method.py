@@ -12,7 +12,7 @@ Optimizer = Literal["lbfgs", "adam"]
 Sign = Literal["none", "hard", "soft"]
 Decay = Literal["none", "steps", "cosine"]
 Start = Literal["gray", "mean", "noise", "pattern"]
-Preset = Literal["dlg", "inverting-gradients", "modern", "smooth-unet"]
+Preset = Literal["dlg", "inverting-gradients", "modern", "smooth-unet", "batch-statistics"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class Method:
         tv: Weight of the total variation (mean over voxels).
         l2: Weight of the mean square.
         pca: Weight of the distance to the span of auxiliary patients.
+        statistics: Weight of the distance to the batch statistics that an update carries, where it carries any.
         invariance: Weight of the distance between what passes over the data have in common whatever the order of samples.
         box: Whether images are kept within the range of values that images have.
         start: Where images start: gray (0), the mean auxiliary image, noise, or a patch of noise that is repeated.
@@ -49,6 +50,7 @@ class Method:
     tv: float = 0.0
     l2: float = 0.0
     pca: float = 0.0
+    statistics: float = 0.0
     invariance: float = 1.0
     box: bool = False
     start: Start = "gray"
@@ -70,5 +72,12 @@ PRESETS: dict[Preset, Method] = {
     ),
     # Second order, every tensor on its own scale, no box: what smooth U-Nets without normalization give way to.
     "smooth-unet": Method(objective="relative", iterations=400, tv=1e-4, start="mean"),
+    # Hatamizadeh et al. 2023: their weights of batch statistics, total variation and mean square, warm-up, cosine and start from a
+    # prior image. Their 40,000 iterations are for 224 x 224; their distance of updates is absolute, here each tensor has its own
+    # scale; the noise that they add to each step and their second beta of 0.9 are left out.
+    "batch-statistics": Method(
+        objective="relative", optimizer="adam", iterations=4000, decay="cosine", warmup=100, tv=1e-4, l2=1e-5, statistics=0.1,
+        start="mean",
+    ),
 }  # fmt: skip
 """Published ways to search, and the one for smooth U-Nets."""

@@ -1,18 +1,83 @@
-"""What of a network decides whether its gradients can be inverted."""
+"""What of a network decides whether its gradients can be inverted, and how to go about it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
 from leakaudit_gradients.method import Preset
 
-__all__ = ["obstacles", "preset_for"]
+__all__ = ["Choice", "choice", "choice_for", "obstacles"]
 
 _KINKED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.RReLU, nn.Hardswish, nn.Hardtanh)
 _MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_NORMS = (
-    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
-)  # fmt: skip
+_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, *_BATCH)
+_LONGER = 3
+"""How many times more evaluations a network with group normalization gets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How `preset: auto` searches.
+
+    Attributes:
+        preset: Way to search.
+        longer: Factor on the preset's evaluations.
+        reason: Why, one sentence for the log.
+        hopeful: Whether the search is expected to find images.
+    """
+
+    preset: Preset
+    reason: str
+    longer: int = 1
+    hopeful: bool = True
+
+
+def choice(rough: Sequence[str], *, group: bool = False, batch: bool = False) -> Choice:
+    """Return how to search, and why, from what is known of a network.
+
+    Args:
+        rough: What makes its landscape rough, in words; empty for smooth activations at every depth without instance or batch
+            normalization and max pooling.
+        group: Whether it has group normalization.
+        batch: Whether it has batch normalization, whose statistics sites send.
+    """
+    has = " and ".join(rough)
+    if batch:
+        return Choice(
+            preset="batch-statistics", hopeful=False,
+            reason=f"the network has {has}, where gradients alone say little; running statistics of its batch normalization travel "
+            "with the update, so they are matched beside it",
+        )  # fmt: skip
+    if rough:
+        return Choice(
+            preset="inverting-gradients", hopeful=False,
+            reason=f"the network has {has}, where gradient matching finds little: the attack for it is gradient-inverter, which "
+            "learns the map from updates to images",
+        )  # fmt: skip
+    if group:
+        return Choice(
+            preset="smooth-unet", longer=_LONGER,
+            reason="the network is smooth at every depth and has group normalization, which a second-order search gets through "
+            f"with {_LONGER} times the evaluations",
+        )  # fmt: skip
+    return Choice(
+        preset="smooth-unet",
+        reason="the network is smooth at every depth and has no normalization, where a second-order search finds images",
+    )
+
+
+def choice_for(network: nn.Module) -> Choice:
+    """Return how to search the gradients of a network for images, and why."""
+    kinds = [type(module) for module in network.modules()]
+    return choice(
+        obstacles(network),
+        group=any(issubclass(k, nn.GroupNorm) for k in kinds),
+        batch=any(issubclass(k, _BATCH) for k in kinds),
+    )
 
 
 def obstacles(network: nn.Module) -> tuple[str, ...]:
@@ -26,8 +91,3 @@ def obstacles(network: nn.Module) -> tuple[str, ...]:
     found = [f"{k.__name__} activations" for k in kinds if issubclass(k, _KINKED)]
     found += [f"{k.__name__}" for k in kinds if issubclass(k, _MAXIMA + _NORMS)]
     return tuple(dict.fromkeys(found))
-
-
-def preset_for(network: nn.Module) -> Preset:
-    """Return the preset that fits a network."""
-    return "inverting-gradients" if obstacles(network) else "smooth-unet"

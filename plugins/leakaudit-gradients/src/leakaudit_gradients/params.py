@@ -46,16 +46,18 @@ class UpdateParams(AttackParams):
             return self.local_epochs or int(epochs or 1), self.local_steps
         return int(epochs or 1), int(steps)
 
+    def refuses_batches(self, facts: ProtocolFacts) -> str | None:
+        """Return why the attack does not apply to a network with batch normalization; None where it does."""
+        return "what this attack reads from an update is not defined where batch normalization mixes the samples of a batch"
+
     def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
         """A curious aggregator that sees each site's update and the model it started from."""
         flows = [f for f in facts.flows if f.channel == "update" and f.carries == "site"]
         if not flows:
             return NotApplicable(reason=f"protocol {facts.protocol!r} sends no update of a site that trains by itself")
-        if facts.normalization == "batch":
-            return NotApplicable(
-                reason="a local run with batch normalization cannot be simulated: it depends on running statistics that change "
-                "from step to step"
-            )
+        refused = self.refuses_batches(facts) if facts.normalization == "batch" else None
+        if refused:
+            return NotApplicable(reason=refused)
         late = [r for r in self.rounds if not -facts.rounds <= r < facts.rounds]
         if late:
             return NotApplicable(reason=f"there is no round {late[0]}: training has rounds 0 to {facts.rounds - 1}")
@@ -81,12 +83,14 @@ class GradientMatchingParams(UpdateParams):
         }
     )
 
-    preset: Literal["auto", "dlg", "inverting-gradients", "modern", "smooth-unet"] = Field(
+    preset: Literal["auto", "dlg", "inverting-gradients", "modern", "smooth-unet", "batch-statistics"] = Field(
         "auto",
         description="How to search. `dlg`: L-BFGS on the squared distance; `inverting-gradients`: signed Adam on the cosine, with "
         "total variation, in a box; `modern`: the same with soft signs and warm-up; `smooth-unet`: L-BFGS on the relative "
-        "distance of each tensor; `auto`: `smooth-unet` where the network has smooth activations and no instance or batch "
-        "normalization, else `inverting-gradients`, of which little is to be expected there.",
+        "distance of each tensor; `batch-statistics`: Adam on the same distance plus that of batch statistics; `auto`: "
+        "`smooth-unet` where the network has smooth activations and no instance or batch normalization (three times the "
+        "evaluations with group normalization), `batch-statistics` where it has batch normalization, else "
+        "`inverting-gradients`, of which little is to be expected there. The log says which and why.",
     )
     iterations: int | None = Field(
         None, ge=1, description="Evaluations of the gradient per target and restart: the attack's budget; default the preset's."
@@ -102,6 +106,11 @@ class GradientMatchingParams(UpdateParams):
     pca: float | None = Field(
         None, ge=0, description="Weight of the distance to the span of auxiliary images; default the preset's."
     )
+    statistics: float | None = Field(
+        None, ge=0,
+        description="Weight of the distance to the batch statistics behind a single local step, which running statistics of batch "
+        "normalization give away; default the preset's.",
+    )  # fmt: skip
     invariance: float = Field(
         1.0, ge=0,
         description="Weight of what several local passes must have in common whatever the order of samples.",
@@ -115,11 +124,23 @@ class GradientMatchingParams(UpdateParams):
         32, ge=1, description="Most targets and restarts that are computed at once; they do not influence each other."
     )
 
-    def method(self, preset: Preset) -> Method:
-        """Return a preset with what is given here instead of its own values."""
-        names = ("iterations", "objective", "start", "learning_rate", "tv", "l2", "pca")
+    def refuses_batches(self, facts: ProtocolFacts) -> str | None:
+        """Allow one local step, where the batch's statistics follow from its images and can be read off the update."""
+        epochs, steps = self.passes(facts)
+        if (steps or epochs) == 1:
+            return None
+        return (
+            f"the network has batch normalization and a round has {f'{steps} local steps' if steps else f'{epochs} local epochs'}: "
+            "its running statistics are then a weighted mean over batches, from which those of no batch can be read off. With "
+            "local_steps: 1 the attack applies"
+        )
+
+    def method(self, preset: Preset, longer: int = 1) -> Method:
+        """Return a preset, its evaluations times `longer`, with what is given here instead of its own values."""
+        names = ("iterations", "objective", "start", "learning_rate", "tv", "l2", "pca", "statistics")
         given: dict[str, Any] = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        return replace(PRESETS[preset], invariance=self.invariance, **given)
+        base = replace(PRESETS[preset], iterations=PRESETS[preset].iterations * longer)
+        return replace(base, invariance=self.invariance, **given)
 
 
 class UpdateStatisticsParams(UpdateParams):

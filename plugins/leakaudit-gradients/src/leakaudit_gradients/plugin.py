@@ -25,6 +25,7 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
             "Zhu, Liu and Han: Deep leakage from gradients, NeurIPS 2019, arXiv 1906.08935",
             "Geiping, Bauermeister, Droege and Moeller: Inverting gradients, NeurIPS 2020, arXiv 2003.14053",
             "Dimitrov, Balunovic, Konstantinov and Vechev: Data leakage in federated averaging, TMLR 2022, arXiv 2206.12395",
+            "Hatamizadeh et al.: Do gradient inversion attacks make federated learning unsafe?, IEEE TMI 2023, arXiv 2202.06924",
         ),
         family="reconstruction",
         evidence=("images", "masks"),
@@ -45,6 +46,7 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("images",),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
+        learned=True,
     )
     yield AttackInfo(
         name="update-statistics",

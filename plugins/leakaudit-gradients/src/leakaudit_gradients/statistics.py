@@ -13,12 +13,13 @@ from torch.func import functional_call, vmap
 from leakaudit.attacks import Attack, Evidence, Values, View
 from leakaudit.cohorts import Cohort, regions
 from leakaudit.errors import UserError
+from leakaudit.models import TrainingParams
 from leakaudit_gradients.calibration import learn
 from leakaudit_gradients.defended import defended_sites, simulation_of
 from leakaudit_gradients.last_layer import Moments, last_layer, shares
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.params import UpdateStatisticsParams
-from leakaudit_gradients.updates import Sent, batch_of, together, updates_of
+from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
 __all__ = ["UpdateStatistics"]
 
@@ -38,11 +39,12 @@ class UpdateStatistics(Attack[UpdateStatisticsParams]):
         if view.auxiliary is None or not len(view.auxiliary) or view.threat.auxiliary == "noise":
             raise UserError("update-statistics needs auxiliary patients with masks: raise data.auxiliary, or auxiliary: same")
         found: dict[str, float] = {}
-        for group in together(updates_of(view), by_seat=bool(defended_sites(view))):
+        sent = updates_of(view)
+        for group in together(sent, by_seat=bool(defended_sites(view))):
             found |= dict(zip((s.target.token for s in group), self._volumes(view, group, view.auxiliary), strict=True))
         about = tuple(t.token for t in view.targets if t.kind == "message")
         values = np.array([found[token] for token in about], dtype=np.float32)
-        return [Values(name="update/volume", channel="update", about=about, values=values)]
+        return by_round([Values(name="update/volume", channel="update", about=about, values=values)], sent)
 
     def _volumes(self, view: View, group: Sequence[Sent], own: Cohort) -> list[float]:
         samples = group[0].target.size
@@ -56,7 +58,7 @@ class UpdateStatistics(Attack[UpdateStatisticsParams]):
             )
         if self.params.method == "closed-form" or (self.params.method == "auto" and plain and dice == 0):
             assert training is not None
-            return _by_formula(view, group, own, training.learning_rate, dice)
+            return _by_formula(view, group, own, training, dice)
         return self._calibrated(view, group, own, run)
 
     def _calibrated(self, view: View, group: Sequence[Sent], own: Cohort, run: LocalRun) -> list[float]:
@@ -77,8 +79,8 @@ class UpdateStatistics(Attack[UpdateStatisticsParams]):
         return [float(v) for v in fitted(observed.double().cpu().numpy())]
 
 
-def _by_formula(view: View, group: Sequence[Sent], own: Cohort, rate: float, dice: float) -> list[float]:
-    network = view.task.build()
+def _by_formula(view: View, group: Sequence[Sent], own: Cohort, training: TrainingParams, dice: float) -> list[float]:
+    network = view.task.build().eval()
     _, bias = last_layer(network)
     masks = regions(own.labels)
     expected = np.median(masks.mean(axis=tuple(range(2, masks.ndim))), axis=0)
@@ -87,7 +89,9 @@ def _by_formula(view: View, group: Sequence[Sent], own: Cohort, rate: float, dic
         logits = torch.cat([functional_call(network, dict(group[0].model), (part,)) for part in images.split(_AT_ONCE)])
     moments = Moments.of(logits.cpu())
     inside = float(own.brain.mean())
-    return [max(shares(-s.update[bias] / rate, moments, dice, list(expected))[0], 0.0) / inside for s in group]
+    rate, decay = training.learning_rate, training.weight_decay
+    gradients = [-s.update[bias] / rate - decay * s.model[bias] for s in group]
+    return [max(shares(gradient, moments, dice, list(expected))[0], 0.0) / inside for gradient in gradients]
 
 
 def _volume(cohort: Cohort) -> NDArray[np.float64]:
