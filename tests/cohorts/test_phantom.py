@@ -33,6 +33,8 @@ def phantom() -> Phantom:
     ("values", "message"),
     [
         ({"size": 60}, "multiple of 8"),
+        ({"patients": 5, "sites": (2, 2)}, "sites lists 4 patients in all, but patients is 5"),
+        ({"patients": 2, "sites": (2, 0)}, "greater than or equal to 1"),
         ({"size": 8}, "greater than or equal to 16"),
         ({"slices": 20}, "at most 16 slices"),
         ({"dims": 3, "slices": 2}, "leave slices at 1"),
@@ -172,6 +174,16 @@ def test_tumors_grow_between_visits() -> None:
     cohort = Phantom(PhantomParams(visits=3), seed=7).load(KEYS, visits=(0, 2))
     voxels = {v: sum((cohort.labels[i] > 0).sum() for i, s in enumerate(cohort.samples) if s.visit == v) for v in (0, 2)}
     assert voxels[2] > 1.1 * voxels[0]
+
+
+def test_hospitals_can_have_as_many_patients_as_they_are_given() -> None:
+    dataset = Phantom(PhantomParams(patients=6, sites=(1, 3, 2), size=32, visits=1), seed=7)
+    sites = [entry.site for entry in dataset.inventory().patients]
+    assert sites == ["site-0", "site-1", "site-1", "site-1", "site-2", "site-2"]
+    assert tuple(dataset.load(KEYS[3:5]).sites) == ("site-1", "site-2")
+    turns = Phantom(PhantomParams(patients=6, sites=3, size=32, visits=1), seed=7)
+    assert np.array_equal(dataset.load(KEYS[1:2]).images, turns.load(KEYS[1:2]).images), "the same patient at the same scanner"
+    assert not np.array_equal(dataset.load(KEYS[3:4]).images, turns.load(KEYS[3:4]).images), "phantom-0003 changed hospitals"
 
 
 def test_sites_have_scanners_of_their_own() -> None:

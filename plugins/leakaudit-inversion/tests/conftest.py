@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from leakaudit.attacks import View
-from leakaudit.attacks.view import save_cohort
+from leakaudit.attacks.contents import save_cohort
 from leakaudit.cohorts import Cohort, Origin, Sample, regions
 from leakaudit.defenses import Chain, Defense
 from leakaudit.facts import CohortFacts
