@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,15 +12,15 @@ from leakaudit_membership.epsilon import EpsilonAudit
 from leakaudit_membership.epsilon_params import EpsilonAuditParams
 from leakaudit_membership.epsilon_patients import craft, origins, score
 
-from leakaudit.attacks import Setup
+from leakaudit.attacks import PlantedGradient, Setup
 from leakaudit.cohorts import Cohort, regions
 from leakaudit.cohorts.cohort import Origin, Sample
 from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, SeatFacts
-from leakaudit.models import TaskSpec, load_task
+from leakaudit.models import GradientCanary, TaskSpec, load_task
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.threats import NotApplicable
-from leakaudit.wire import Seat, Secret
+from leakaudit.wire import Message, Seat, Secret
 
 SIDE, PATIENTS = 16, 6
 
@@ -156,3 +157,45 @@ def test_where_they_mean_nothing_the_reason_is_given():
     short = EpsilonAuditParams(canary="gradient").requires(CentralizedParams(rounds=1).facts(facts()))
     assert isinstance(short, NotApplicable)
     assert EpsilonAuditParams().requires(SplitParams().facts(facts())).threat.channels == ("output",)
+
+
+@dataclass
+class Seen:
+    """What `EpsilonAudit` looks at of a view."""
+
+    gradients: tuple[PlantedGradient, ...]
+    sent: list[Message]
+
+    def messages(self, channel: str) -> Iterator[Message]:
+        return (m for m in self.sent if m.channel == channel)
+
+
+def federation(noise: float, *, common: float, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and coins of canaries at two sites that both learn something `common` at every weight."""
+    rng = np.random.default_rng(3)
+    coins, drift = rng.uniform(size=count) < 0.5, common * rng.standard_normal(count)
+    planted = tuple(
+        PlantedGradient(token=f"t{i}", seat=f"site-{i % 2}", canary=GradientCanary(parameter="w", index=i, value=1.0))
+        for i in range(count)
+    )
+    sent = []
+    for site in range(2):
+        moved = drift + noise * rng.standard_normal(count) - coins * (np.arange(count) % 2 == site)
+        tensors = {"w": torch.tensor(moved, dtype=torch.float32)}
+        sent.append(Message(channel="update", sender=f"site-{site}", receiver="aggregator", round=0, step=0, tensors=tensors))
+    found = EpsilonAudit._updates(Seen(planted, sent))  # type: ignore[arg-type]
+    return -np.array([found[p.token] for p in planted]), coins
+
+
+def separation(scores: np.ndarray, coins: np.ndarray) -> float:
+    return float((scores[coins].mean() - scores[~coins].mean()) / scores[~coins].std())
+
+
+def test_what_all_sites_learn_alike_is_taken_out_of_the_score():
+    # Without it, a canary's 1 drowns in a drift of 5: .2.
+    assert separation(*federation(0.01, common=5.0)) > 3
+
+
+def test_noise_of_other_sites_is_not_added_to_the_score():
+    # The difference of both sites would reach 1 / .71 only.
+    assert separation(*federation(0.5, common=0.0)) > 0.95 * 1 / 0.5

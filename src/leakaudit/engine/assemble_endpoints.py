@@ -57,7 +57,8 @@ class EndpointWriter:
         )  # fmt: skip
 
     def _leakage(self, merged: Merged, e: EndpointResult) -> mp.Leakage:
-        unit = "patients" if merged.n != 1 else "patient"
+        one, many = ("canary", "canaries") if merged.kind == "epsilon" else ("patient", "patients")
+        unit = many if merged.n != 1 else one
         few = e.repeats < self._policy.min_repeats.value
         scope = "this trained model" if few else f"{e.repeats} trainings"
         reason = None if e.value is not None else "chance and full recovery are too close together for this metric to resolve"

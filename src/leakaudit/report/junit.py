@@ -63,7 +63,8 @@ def junit_xml(report: Report, *, fail_on: Literal["never", "fail", "review"] = "
 def _line(endpoint: Endpoint) -> str:
     """Return the numbers of an endpoint in one line."""
     leakage, test = endpoint.leakage, endpoint.controls.evidence_shuffle
-    parts = [f"{endpoint.name} ({place(endpoint)}): {endpoint.status}, leakage {measured(leakage, leakage.patients)}"]
+    shown = measured(leakage, leakage.patients, canaries=endpoint.kind == "epsilon")
+    parts = [f"{endpoint.name} ({place(endpoint)}): {endpoint.status}, leakage {shown}"]
     parts.append(f"limit {number(endpoint.limit)}" if endpoint.limit is not None else "no limit")
     if leakage.worst is not None:
         parts.append(f"worst patient {number(leakage.worst.value)}")

@@ -63,6 +63,8 @@ def _endpoint_sentences(endpoint: Endpoint) -> list[str]:
     leakage, worst = endpoint.leakage, endpoint.leakage.worst
     if leakage.value is None:
         return [f"{endpoint.name}: no value, because {(leakage.reason or 'none is stated').rstrip('.')}."]
+    if endpoint.kind == "epsilon":
+        return [_epsilon_sentence(endpoint)]
     far = f"{endpoint.name}: the attack got {measured(leakage, leakage.patients)} of the way from guessing to full recovery"
     lines = [far + (f"; the limit is {number(endpoint.limit)}." if endpoint.limit is not None else ".")]
     if worst is not None:
@@ -83,3 +85,14 @@ def _control_sentence(endpoint: Endpoint, positive: Control, factor: float | Non
         limit = "" if endpoint.limit is None else f" ({number(factor * endpoint.limit)})"
         floor = f"below {factor:g} times the limit{limit}"
     return [f"The attack recovered {number(positive.value)} undefended; {floor} its failure means nothing."]
+
+
+def _epsilon_sentence(endpoint: Endpoint) -> str:
+    """Return what canaries show: a bound from below, and the most that could have been shown."""
+    bound, ceiling = (endpoint.raw.get(name) for name in ("epsilon_lower_bound", "epsilon_ceiling"))
+    shown = "no bound" if bound is None else f"an epsilon of at least {number(bound.value)}"
+    most = "" if ceiling is None else f"; a perfect attack would have shown {number(ceiling.value)}"
+    advantage = number(endpoint.leakage.value)
+    return (
+        f"{endpoint.name}: {endpoint.leakage.patients} canaries show {shown}{most}. As a membership advantage that is {advantage}."
+    )

@@ -61,15 +61,16 @@ def listed(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(found[:-1])} {last} {found[-1]}" if len(found) > 1 else found[0] if found else "none"
 
 
-def measured(part: Measured | None, n: Count | None = None) -> str:
-    """Return value, interval and n in one phrase; a missing value gives its reason."""
+def measured(part: Measured | None, n: Count | None = None, *, canaries: bool = False) -> str:
+    """Return value, interval and n in one phrase; a missing value gives its reason. `canaries` says what n counts."""
     if part is None:
         return "not available"
     if part.value is None:
         return f"not available ({part.reason})"
     details = [f"95 % interval {interval(part.ci)}" if part.ci else "no interval"]
     if n is not None:
-        details.append(plural(n, "patient") if isinstance(n, int) else f"{n} patients")
+        word, many = ("canary", "canaries") if canaries else ("patient", "patients")
+        details.append(plural(n, word, many) if isinstance(n, int) else f"{n} {many}")
     return f"{number(part.value)} ({', '.join(details)})"
 
 

@@ -62,7 +62,8 @@ def _fail_sentence(gated: list[Pairing], text: str) -> str:
     top = max(failed, key=excess)
     endpoint = worst_endpoint(top)
     n = endpoint.leakage.patients if endpoint else None
-    return f"{text} The furthest above its limit: {pairing_name(top)}, leakage {measured(top.leakage, n)}."
+    shown = measured(top.leakage, n, canaries=endpoint is not None and endpoint.kind == "epsilon")
+    return f"{text} The furthest above its limit: {pairing_name(top)}, leakage {shown}."
 
 
 def _not_shown(report: Report) -> list[str]:

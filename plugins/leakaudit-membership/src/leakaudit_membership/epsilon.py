@@ -90,20 +90,21 @@ class EpsilonAudit(Attack[EpsilonAuditParams]):
 
     @staticmethod
     def _updates(view: View) -> dict[str, float]:
-        """Return the sum of the updates of each canary's site at its weight, less what other sites moved it by on average.
+        """Return the sum of the updates of each canary's site at its weight, less what other sites tell of it.
 
-        What all sites learn alike is not the canary's doing. An update that was not sent, or not with this weight, counts as 0.
+        What all sites learn alike is not the canary's doing: a line through the origin, over all canaries, says how much of a
+        site's move the others' explains (all of it without noise, little under much). An update that was not sent, or not with
+        this weight, counts as 0.
         """
-        moved = {c.token: 0.0 for c in view.gradients}
-        senders = {f.sender for f in view.facts.flows if f.channel == "update"}
-        others = max(len(view.facts.seats_of(*senders)) - 1, 1)
+        own, others = ({c.token: 0.0 for c in view.gradients} for _ in range(2))
         for message in view.messages(channel="update"):
             for c in view.gradients:
                 if c.canary.parameter in message.tensors:
-                    own = message.sender == c.seat
-                    share = 1.0 if own else -1 / others
-                    moved[c.token] += share * _entry(message.tensors[c.canary.parameter], c.canary)
-        return moved
+                    sums = own if message.sender == c.seat else others
+                    sums[c.token] += _entry(message.tensors[c.canary.parameter], c.canary)
+        x, y = (np.array([sums[c.token] for c in view.gradients]) for sums in (others, own))
+        slope = float(x @ y / (x @ x)) if np.any(x) else 0.0
+        return {c.token: float(v) for c, v in zip(view.gradients, y - slope * x, strict=True)}
 
     @staticmethod
     def _training(view: View) -> dict[str, float]:
