@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := -e . $(foreach p,$(wildcard plugins/*),-e $(p))
-TEST_TOOLS := pytest pytest-timeout jsonschema hatchling
+TEST_TOOLS := pytest pytest-timeout pytest-xdist jsonschema hatchling
 # Brings axe-core, which checks the report's accessibility in Chromium; the browser driver that it would pull in is not used.
 LONE_TEST_TOOLS := axe-playwright-python
 LINT_TOOLS := ruff mypy import-linter types-PyYAML types-jsonschema
 export OMP_NUM_THREADS ?= 1
+# Files of tests run side by side, one process each; what a file sets up is shared within it.
+WORKERS ?= 2
 
 .PHONY: quickstart test test-slow lint bench schemas clean
 
@@ -27,7 +29,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/leakaudit run recipes/quickstart.yaml --out quickstart-audit --fail-on never
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests $(wildcard plugins/*/tests)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests $(wildcard plugins/*/tests)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest tests $(wildcard plugins/*/tests) -m slow --timeout 3600

@@ -16,8 +16,9 @@ from leakaudit.scoring.audit import audit_ceiling
 from leakaudit.scoring.multiplicity import bonferroni_level
 from leakaudit.scoring.rates import patients_for_auc, tail_bound
 from leakaudit.scoring.verdicts import patients_needed
+from leakaudit.threats import Requires
 
-__all__ = ["Need", "needs"]
+__all__ = ["Need", "audits", "needs"]
 
 Kind = Literal["fidelity", "identity", "canary", "mask", "membership", "property", "epsilon", "utility"]
 FEWEST_TO_FAIL = 10
@@ -87,6 +88,11 @@ def needs(plan: Plan) -> list[Need]:
     return [*together, *_utility(plan)]
 
 
+def audits(requires: Requires | None) -> bool:
+    """Return whether an attack's canaries bound epsilon: fair coins put them into training."""
+    return requires is not None and requires.canaries is not None and requires.canaries.probability == FAIR
+
+
 def _utility(plan: Plan) -> list[Need]:
     defended = tuple(dict.fromkeys(b.protocol for b in plan.baselines if b.defense != NONE and b.reason is None))
     if not defended:
@@ -129,8 +135,7 @@ class _Needs:
             yield self._mean("property")
         if "scores" in evidence:
             canaries = None if self.pairing.requires is None else self.pairing.requires.canaries
-            fair = canaries is not None and canaries.probability == FAIR
-            yield self._epsilon(canaries.count) if canaries is not None and fair else self._membership()
+            yield self._epsilon(canaries.count) if canaries is not None and audits(self.pairing.requires) else self._membership()
 
     def _epsilon(self, canaries: int) -> Need:
         """Return the ceiling: no number of canaries passes a claim, and few refute none."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
+from leakaudit.engine.disclosure import Disclosure
 from leakaudit.engine.happenings import sites_without_members, unseated
-from leakaudit.engine.needs import needs
+from leakaudit.engine.needs import audits, needs
 from leakaudit.engine.plan import Plan, describe
 from leakaudit.engine.planting import COPIES
 from leakaudit.engine.shadowing import without_recipe
@@ -64,15 +66,25 @@ class PlanView:
         return lines
 
     def _federation(self) -> list[str]:
-        """Return which sites have no seat, and which leave in mid-training."""
+        """Return which sites have no seat, and which leave in mid-training; hospitals of private data go by neutral names."""
         plans = {b.protocol: b.facts.extra.get("dropouts") for b in self.plan.baselines}
         left_out = unseated(self.plan)
-        return [*([left_out] if left_out else []), *(f"{protocol}: {faults}" for protocol, faults in plans.items() if faults)]
+        lines = [*([left_out] if left_out else []), *(f"{protocol}: {faults}" for protocol, faults in plans.items() if faults)]
+        return [self._disclosure.text(line) for line in lines]
+
+    @cached_property
+    def _disclosure(self) -> Disclosure:
+        return Disclosure.of(self.plan)
+
+    def _sites(self) -> dict[str, list[str]]:
+        named = {"seated": list(self.plan.cohort.sites), "without_members": sites_without_members(self.plan)}
+        return {what: [self._disclosure.text(site) for site in sites] for what, sites in named.items()}
 
     def _later(self) -> list[str]:
         """Return what may be computed after the undefended pairings are judged."""
         mine = [q for q in self.plan.pairings if q.defense == NONE and q.requires is not None]
-        scores = [q.attack for q in mine if self._scores(q.attack)]
+        # Canaries are planted already: what they show is a bound, and has no control of its own.
+        scores = [q.attack for q in mine if self._scores(q.attack) and not audits(q.requires)]
         levels = [q.attack for q in mine if not self._scores(q.attack) and self._cut(q.protocol)]
         text = []
         if levels:
@@ -95,7 +107,7 @@ class PlanView:
         p = self.plan
         return {
             "recipe": {"name": p.recipe.name, "sha256": p.recipe.sha256}, "device": p.device, "patients": describe(p.split),
-            "sites": {"seated": list(p.cohort.sites), "without_members": sites_without_members(p)},
+            "sites": self._sites(),
             "cells": [{"key": j.key, "kind": j.kind, "label": j.label, "inputs": list(j.inputs)} for j in p.jobs],
             "pairings": [
                 {"protocol": q.protocol, "defense": q.defense, "attack": q.attack, "not_applicable": q.reason, "error": q.error}
