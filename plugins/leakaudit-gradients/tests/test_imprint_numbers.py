@@ -228,3 +228,21 @@ def test_what_lies_outside_of_its_bin_is_no_image_unless_bins_moved() -> None:
     (place,) = bins_of(module, x).tolist()
     assert not invert(change, state, module.divisor, SHAPE).inside[place]
     assert invert(change, state, module.divisor, SHAPE, slack=0.5).inside[place]
+
+
+def test_rounding_of_weights_moves_no_weak_image_out_of_its_bin() -> None:
+    """An update so small that its last digits blur the image: it still counts as being in its bin, by what rounding can do."""
+    own = smooth(40, 1)
+    module, _ = behind(plan_for(own, 128))
+    state = module.linear.weight.detach(), module.linear.bias.detach()
+    x = smooth(40, 2).flatten(1) / module.divisor
+    places, weak = bins_of(module, smooth(40, 2)), 1e-6
+    seen, trusting = [], []
+    for image, place in zip(x, places.tolist(), strict=True):
+        active = (torch.arange(128) <= place).float()
+        after = state[0] + weak * active[:, None] * image, state[1] + weak * active
+        change = after[0] - state[0], after[1] - state[1]
+        seen.append(bool(invert(change, state, module.divisor, SHAPE, unit=1.0).inside[place]))
+        trusting.append(bool(invert(change, state, module.divisor, SHAPE).inside[place]))
+    assert all(seen)
+    assert not all(trusting)

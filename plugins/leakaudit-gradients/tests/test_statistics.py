@@ -145,3 +145,13 @@ def test_the_map_finds_a_linear_law_and_one_of_the_logarithm(logarithm: bool) ->
     assert fitted.link == ("logarithm" if logarithm else "identity")
     inside = (values[30:] > values[:30].min()) & (values[30:] < values[:30].max())
     assert np.allclose(fitted(features[30:])[inside], values[30:][inside], rtol=0.02)
+
+
+def test_the_volume_is_read_from_the_whole_update_of_adam(world: Any, tools: Any) -> None:
+    """The last layer's step of Adam is the sign of its gradient, which says nothing."""
+    made = world(counts=(1,) * 12, auxiliary=tools.brains(60, seed=9), training={"optimizer": "adam", "learning_rate": 2e-3})
+    found, truth = volumes(made)
+    guess, true = (np.log([numbers[token] for token in sorted(truth)]) for numbers in (found, truth))
+    own = made.view().auxiliary
+    share = (own.labels > 0).sum(axis=(1, 2)) / own.brain.sum(axis=(1, 2))
+    assert np.abs(guess - true).mean() < 0.7 * np.abs(np.log(np.median(share)) - true).mean()

@@ -6,6 +6,7 @@ rows the gradients differ by what the images of one bin contribute: g x for the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +114,8 @@ class Found:
 
 
 def invert(
-    change: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], divisor: float, shape: tuple[int, ...], *, slack: float = 0.01
+    change: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], divisor: float, shape: tuple[int, ...], *, slack: float = 0.01,
+    unit: float = 0.0,
 ) -> Found:  # fmt: skip
     """Return the image of every bin: x = (dW_i - dW_{i+1}) / (db_i - db_{i+1}); of the last bin, dW / db.
 
@@ -122,8 +124,9 @@ def invert(
         before: Weight and bias where it was taken.
         divisor: What images were divided by before the module.
         shape: Of an image.
-        slack: How far an image may lie outside of its bin, in spreads of the query: for rounding, and for bins that move during
-            several local steps.
+        slack: How far an image may lie outside of its bin, in spreads of the query: for bins that move during several local
+            steps. What the rounding of weights alone can do comes on top.
+        unit: What one unit of a sent update is in `change`; 0 where it is no update but exact.
     """
     (dw, db), (weight, bias) = ((w.double(), b.double()) for w, b in (change, before))
     dw, db = dw - _next(dw), db - _next(db)
@@ -132,11 +135,22 @@ def invert(
     after = (_next(weight) * x).sum(dim=1) + _next(bias)
     # The middle half of the bins is 1.35 spreads wide; the first bin alone reaches far beyond.
     quarters = torch.quantile(bias, torch.tensor([0.25, 0.75], dtype=torch.float64, device=bias.device))
-    free = slack * float(quarters[1] - quarters[0]) / 1.35
+    free = slack * float(quarters[1] - quarters[0]) / 1.35 + _blur(before, here - bias, db, unit)
     inside = (here >= -free) & (after <= free)
-    inside[-1] = here[-1] >= -free
+    inside[-1] = here[-1] >= -free[-1]
     images = (divisor * x).reshape(len(x), *shape)
     return Found(images=images, strength=db.abs(), inside=inside)
+
+
+def _blur(before: tuple[Tensor, Tensor], query: Tensor, db: Tensor, unit: float) -> Tensor:
+    """Return by how much rounding blurs the query of each bin's image, (bins,), three standard deviations at least.
+
+    An update is known to half a last digit of the weight. That is one error in every entry of dW and one in db, twice because
+    rows are subtracted; the weaker the bin, the more it counts.
+    """
+    grain, one = (torch.nextafter(w.abs(), torch.full_like(w, torch.inf)).double() - w.abs().double() for w in before)
+    error = torch.hypot((before[0].double() * grain).norm(dim=1), query * one)
+    return math.sqrt(2) * unit * error / torch.where(db == 0, torch.inf, db.abs())
 
 
 def _next(rows: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class ImprintAttack(Attack[ImprintParams]):
         for one, (change, count) in zip(sent, changes, strict=True):
             found = invert(
                 (change[_WEIGHT], change[_BIAS]), (one.model[_WEIGHT], one.model[_BIAS]), view.task.plan.divisor,
-                tuple(mean.shape), slack=self._slack(view, one),
+                tuple(mean.shape), slack=self._slack(view, one), unit=self._unit(view, one),
             )  # fmt: skip
             images.append(found.best(count, plausible, mean).cpu().numpy().astype(np.float32))
             about += [one.target.token] * count
@@ -122,10 +122,18 @@ class ImprintAttack(Attack[ImprintParams]):
         if _WEIGHT not in sent.update or _BIAS not in sent.update:
             raise UserError("the updates do not show how each parameter changed; source: model reads the average of all sites")
         training = cast(ImprintTask, view.task).training
-        if training.optimizer != "adam" or _steps(view, sent) > 1 or sent.seat in defended_sites(view):
+        if not self._undone(view, sent):
             return sent.update
         rate, decay = training.learning_rate, training.weight_decay
         return {n: gradient_behind(sent.update[n], sent.model[n], rate)[0] - decay * sent.model[n] for n in (_WEIGHT, _BIAS)}
+
+    def _undone(self, view: View, sent: Sent) -> bool:
+        """Return whether the gradient is read off one step of Adam."""
+        adam = cast(ImprintTask, view.task).training.optimizer == "adam"
+        return self.params.source == "update" and adam and _steps(view, sent) == 1 and sent.seat not in defended_sites(view)
+
+    def _unit(self, view: View, sent: Sent) -> float:
+        return _EPSILON / cast(ImprintTask, view.task).training.learning_rate if self._undone(view, sent) else 1.0
 
     def _slack(self, view: View, sent: Sent) -> float:
         steps, adam = _steps(view, sent), cast(ImprintTask, view.task).training.optimizer == "adam"

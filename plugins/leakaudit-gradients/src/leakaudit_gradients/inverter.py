@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.func import vmap
 from leakaudit.attacks import Attack, Evidence, Images, View
 from leakaudit.cohorts import Cohort, regions
 from leakaudit.errors import UserError
+from leakaudit.models import Tensors
 from leakaudit_gradients.defended import defended_sites, simulation_of
 from leakaudit_gradients.inverter_map import DualRidge, fit
 from leakaudit_gradients.inverter_params import GradientInverterParams
@@ -20,7 +21,7 @@ from leakaudit_gradients.inverter_sketch import MadeUp, Sketch, made_up
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
-__all__ = ["GradientInverter", "from_masks"]
+__all__ = ["GradientInverter", "from_masks", "simulated"]
 
 _AT_ONCE = 8
 """Simulated updates that are computed at once."""
@@ -60,7 +61,7 @@ class GradientInverter(Attack[GradientInverterParams]):
         run = LocalRun.of(samples, batch_of(view, samples), *self.params.passes(view.facts), same_order=True)
         sites = made_up([s.patient for s in own.samples], samples, self.params.repeats, self.seat.rng("simulated updates"))
         sketch = Sketch(group[0].update, self.params.width, self.seat.rng("projection"))
-        learned = _learned(own, sites, _simulated(view, group[0], run, own, sites, sketch))
+        learned = _learned(own, sites, simulated(view, group[0], run, own, sites, sketch))
         self.seat.log.info(
             "the map explains %.0f %% of the variance of auxiliary patients that it did not learn from", 100 * learned.explained
         )
@@ -68,8 +69,19 @@ class GradientInverter(Attack[GradientInverterParams]):
         return _bounded(learned(_numbers(observed)), own)
 
 
-def _simulated(view: View, sent: Sent, run: LocalRun, own: Cohort, sites: MadeUp, sketch: Sketch) -> NDArray[np.float64]:
-    """Return the compressed updates (n, d) that made-up sites would have sent in the place of the one that sent `sent`."""
+def simulated(
+    view: View, sent: Sent, run: LocalRun, own: Cohort, sites: MadeUp, features_of: Callable[[Tensors], Tensor]
+) -> NDArray[np.float64]:
+    """Return the features (n, d) of updates that made-up sites would have sent in the place of the one that sent `sent`.
+
+    Args:
+        view: Of the adversary.
+        sent: One update of the site or of several that started from one model.
+        run: The local run behind it.
+        own: Auxiliary patients.
+        sites: Which of them each made-up site has.
+        features_of: Updates whose tensors are (n, *shape) -> features (n, d).
+    """
     images = torch.from_numpy(own.images.copy()).float().to(view.device)
     masks, rows = torch.from_numpy(regions(own.labels)).to(view.device), sites.rows.to(view.device)
     simulate, mapped = simulation_of(view, sent, run, images[rows[0]], masks[rows[0]])
@@ -77,10 +89,10 @@ def _simulated(view: View, sent: Sent, run: LocalRun, own: Cohort, sites: MadeUp
     with torch.no_grad():
         for some in rows.split(_AT_ONCE if mapped else 1):
             if mapped:
-                features.append(sketch(vmap(simulate)(images[some], masks[some])))
+                features.append(features_of(vmap(simulate)(images[some], masks[some])))
             else:
                 alone = simulate(images[some[0]], masks[some[0]])
-                features.append(sketch({name: tensor[None] for name, tensor in alone.items()}))
+                features.append(features_of({name: tensor[None] for name, tensor in alone.items()}))
     return _numbers(torch.cat(features))
 
 

@@ -153,7 +153,7 @@ class UpdateStatisticsParams(UpdateParams):
     method: Literal["auto", "closed-form", "calibrated"] = Field(
         "auto",
         description="`closed-form`: the formula of the last bias, for one local step of plain SGD; `calibrated`: a map from the "
-        "update of the last layer to the volume, learned on simulated updates of auxiliary patients; `auto`: the formula "
-        "where it holds.",
+        "update of the last layer (under Adam: of all layers) to the volume, learned on simulated updates of auxiliary patients; "
+        "`auto`: the formula where it holds.",
     )
     simulations: int = Field(32, ge=2, description="Simulated updates that the map is learned on.")

@@ -1,4 +1,4 @@
-"""`update-statistics`: the mean tumor volume of a site's samples, read from the update of the last layer."""
+"""`update-statistics`: the mean tumor volume of a site's samples, read from its update."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from leakaudit.errors import UserError
 from leakaudit.models import TrainingParams
 from leakaudit_gradients.calibration import learn
 from leakaudit_gradients.defended import defended_sites, simulation_of
+from leakaudit_gradients.inverter_sketch import made_up
 from leakaudit_gradients.last_layer import Moments, last_layer, shares
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.params import UpdateStatisticsParams
 from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
+from leakaudit_gradients.whole_update import FEWEST, volumes
 
 __all__ = ["UpdateStatistics"]
 
@@ -59,7 +61,16 @@ class UpdateStatistics(Attack[UpdateStatisticsParams]):
         if self.params.method == "closed-form" or (self.params.method == "auto" and plain and dice == 0):
             assert training is not None
             return _by_formula(view, group, own, training, dice)
+        if getattr(training, "optimizer", None) == "adam" and len(set(own.patients)) >= FEWEST:
+            sites = made_up(
+                [s.patient for s in own.samples], samples, self._repeats(own, samples), self.seat.rng("simulated updates")
+            )
+            return volumes(view, group, own, run, sites, _volume(own), self.seat.rng("projection"))
         return self._calibrated(view, group, own, run)
+
+    def _repeats(self, own: Cohort, samples: int) -> int:
+        """Return simulated updates that begin with each auxiliary sample: alone in a site it is the same every time."""
+        return 1 if samples == 1 else -(-self.params.simulations // len(own))
 
     def _calibrated(self, view: View, group: Sequence[Sent], own: Cohort, run: LocalRun) -> list[float]:
         """Learn the map on local runs of auxiliary patients, in random order, and apply it."""
