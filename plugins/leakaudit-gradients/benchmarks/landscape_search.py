@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from landscape_variants import Variant, VariantTask
 from leakaudit_gradients.firststep import gradient_simulation
 from leakaudit_gradients.localrun import LocalRun, Simulate
 from leakaudit_gradients.matching import Goal, Guess, match
-from leakaudit_gradients.method import PRESETS
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
@@ -85,7 +84,7 @@ def inverted(variant: Variant, scene: Scene, seed: int, iterations: int) -> Foun
         bounds=(torch.from_numpy(inside.min(axis=1)), torch.from_numpy(inside.max(axis=1))),
     )  # fmt: skip
     start = Guess(images=torch.from_numpy(scene.mean)[:, None], masks=prior)
-    guess = match(goal, replace(PRESETS[variant.preset], iterations=iterations), [start])
+    guess = match(goal, variant.method(iterations), [start])
     assert guess.loss is not None
     return Found(
         images=guess.images[:, 0].numpy().astype(np.float32), dice=[] if variant.known else _dice(guess.masks[:, 0, 0], y[:, 0, 0]),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from leakaudit_gradients.method import Preset
+from leakaudit_gradients.method import PRESETS, Method, Preset
 from monai.networks.nets import BasicUNet, UNet
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,6 +45,7 @@ class Variant:
         noise: Spread of the noise on each tensor of the gradient over the root mean square of its entries.
         exchanged: Whether every target is attacked with the gradient of another one: the negative control.
         preset: How the gradient is matched, of the package's presets.
+        changed: What of the preset is changed, by the name of a field of `Method`.
     """
 
     network: Literal["plain", "split", "monai", "basic"] = "plain"
@@ -60,10 +61,15 @@ class Variant:
     noise: float = 0.0
     exchanged: bool = False
     preset: Preset = "smooth-unet"
+    changed: Mapping[str, str | float] = field(default_factory=dict)
 
     def task(self) -> VariantTask:
         """Return the task: binary cross-entropy, one step of SGD with rate 1."""
         return VariantTask(self)
+
+    def method(self, iterations: int) -> Method:
+        """Return how the gradient is matched with so many evaluations."""
+        return replace(PRESETS[self.preset], iterations=iterations, **self.changed)  # type: ignore[arg-type]
 
 
 class VariantTask(SegmentationTask):
@@ -150,6 +156,10 @@ def _block(variant: Variant, inside: int, outside: int, stride: int) -> nn.Modul
 B = Variant()
 _TWO = replace(B, channels=(16, 32))
 _MONAI = Variant(network="monai")
+_MONAI_DEFAULT = replace(_MONAI, activation="default", normalization="default")
+_OURS = Variant(network="split", channels=(16, 32, 64), activation="default", normalization="default", convolutions=2)
+_ADAM: dict[str, str | float] = {"optimizer": "adam", "decay": "cosine", "warmup": 10, "learning_rate": 0.1}
+"""Adam in the place of L-BFGS, the loss unchanged."""
 
 VARIANTS: dict[str, Variant] = {
     "gelu": B,
@@ -167,6 +177,9 @@ VARIANTS: dict[str, Variant] = {
     # Without biases a background of exactly 0 lies on the kink; with PyTorch's own it does not.
     "leaky, default init": replace(B, activation="leaky", he=False),
     "relu": replace(B, activation="relu"),
+    "relu, default init": replace(B, activation="relu", he=False),
+    "two levels, leaky, default init": replace(_TWO, activation="leaky", he=False),
+    "two levels, relu, default init": replace(_TWO, activation="relu", he=False),
     "instance": replace(B, normalization="instance"),
     "group": replace(B, normalization="group"),
     "instance, leaky": replace(B, normalization="instance", activation="leaky"),
@@ -179,18 +192,28 @@ VARIANTS: dict[str, Variant] = {
     "noise .1": replace(B, noise=1e-1),
     "monai, gelu": replace(_MONAI, activation="gelu"),
     "monai, gelu group": replace(_MONAI, activation="gelu", normalization="group"),
-    "monai, default": replace(_MONAI, activation="default", normalization="default"),
+    "monai, default": _MONAI_DEFAULT,
     "leakaudit, gelu": Variant(network="split", channels=FIVE),
-    "leakaudit, default": Variant(
-        network="split", channels=(16, 32, 64), activation="default", normalization="default", convolutions=2
-    ),
+    "leakaudit, default": _OURS,
     "basic": Variant(network="basic", channels=(32, 32, 64, 128, 256), activation="default", normalization="default"),
     "basic, trained": Variant(
         network="basic", channels=(32, 32, 64, 128, 256), activation="default", normalization="default", epochs=6
     ),
+    "gelu, layer cosine": replace(B, changed={"objective": "layer-cosine"}),
+    "gelu, cosine": replace(B, changed={"objective": "cosine"}),
+    "gelu, adam for lbfgs": replace(B, changed=_ADAM),
+    "leaky, default init, adam for lbfgs": replace(B, activation="leaky", he=False, changed=_ADAM),
+    "instance, adam for lbfgs": replace(B, normalization="instance", changed=_ADAM),
+    "monai, default, adam for lbfgs": replace(_MONAI_DEFAULT, changed=_ADAM),
+    "leakaudit, default, adam for lbfgs": replace(_OURS, changed=_ADAM),
     "gelu, adam": replace(B, preset="inverting-gradients"),
-    "leaky, adam": replace(B, activation="leaky", preset="inverting-gradients"),
+    "leaky, default init, adam": replace(B, activation="leaky", he=False, preset="inverting-gradients"),
     "instance, adam": replace(B, normalization="instance", preset="inverting-gradients"),
     "negative control": replace(B, exchanged=True),
+    "negative control, leaky, default init": replace(B, activation="leaky", he=False, exchanged=True),
+    "negative control, leaky, default init, adam for lbfgs": replace(
+        B, activation="leaky", he=False, exchanged=True, changed=_ADAM
+    ),
+    "negative control, unknown mask": replace(B, known=False, exchanged=True),
 }  # fmt: skip
 """The rows: network B, what is changed of it, networks as they come with libraries, and the negative control."""

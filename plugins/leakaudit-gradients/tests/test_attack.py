@@ -90,7 +90,7 @@ def test_the_same_seat_finds_the_same_images(world: Any) -> None:
     assert np.array_equal(first[1].masks, second[1].masks)
 
 
-@pytest.mark.parametrize("preset", ["dlg", "inverting-gradients", "modern", "smooth-unet"])
+@pytest.mark.parametrize("preset", ["dlg", "inverting-gradients", "modern", "smooth-unet", "kinked-unet"])
 def test_every_preset_runs(world: Any, preset: Any) -> None:
     images, _ = run(world(), preset=preset, iterations=3, restarts=2, pca=0.1, l2=0.1)
     assert np.isfinite(images.images).all()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from leakaudit_gradients.method import PRESETS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -66,6 +68,21 @@ def test_variants_differ_in_what_their_names_say(parts: Any) -> None:
         torch.manual_seed(0)
         outputs[name] = variants[name].task().build()(x)
     assert len({float(out.detach().sum()) for out in outputs.values()}) == 3
+
+
+def test_a_variant_changes_what_it_says_of_the_search_and_nothing_else(parts: Any) -> None:
+    variants = parts.variants.VARIANTS
+    base = variants["gelu"].method(7)
+    assert base == replace(PRESETS["smooth-unet"], iterations=7)
+    assert variants["gelu, layer cosine"].method(7) == replace(base, objective="layer-cosine")
+    adam = variants["gelu, adam for lbfgs"].method(7)
+    assert (adam.optimizer, adam.objective, adam.tv, adam.start) == ("adam", base.objective, base.tv, base.start)
+
+
+def test_biases_are_zero_where_initialization_is_he_et_al(parts: Any) -> None:
+    for name, zero in {"leaky": True, "leaky, default init": False, "relu": True, "relu, default init": False}.items():
+        network = parts.variants.VARIANTS[name].task().build()
+        assert all(bool((p == 0).all()) == zero for n, p in network.named_parameters() if n.endswith("bias")), name
 
 
 def test_the_negative_control_shows_the_gradient_of_the_next_patient(parts: Any) -> None:

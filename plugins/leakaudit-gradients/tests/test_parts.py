@@ -10,7 +10,7 @@ from leakaudit_gradients.distances import distance
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.merging import merged
 from leakaudit_gradients.method import PRESETS, Objective
-from leakaudit_gradients.network import choice, choice_for, obstacles
+from leakaudit_gradients.network import choice, choice_for, kinks, walls
 from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsParams
 from leakaudit_gradients.priors import invariants, span_of, total_variation
 from leakaudit_gradients.softmasks import logits_of, soft
@@ -80,31 +80,39 @@ def test_soft_masks_are_nested_and_come_back() -> None:
 
 def test_the_network_decides_what_auto_means() -> None:
     smooth = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.GroupNorm(2, 4), nn.Conv2d(4, 1, 1))
-    assert obstacles(smooth) == ()
-    assert choice_for(smooth) == choice((), group=True)
-    assert choice_for(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU())) == choice(())
-    for layer in (nn.LeakyReLU(), nn.InstanceNorm2d(4), nn.MaxPool2d(2), nn.PReLU()):
+    assert (kinks(smooth), walls(smooth)) == ((), ())
+    assert choice_for(smooth) == choice(group=True)
+    assert choice_for(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU())) == choice()
+    for layer in (nn.InstanceNorm2d(4), nn.MaxPool2d(2)):
         rough = nn.Sequential(nn.Conv2d(1, 4, 3), layer)
-        assert len(obstacles(rough)) == 1
-        assert choice_for(rough) == choice(obstacles(rough))
+        assert (len(kinks(rough)), len(walls(rough))) == (0, 1)
+        assert choice_for(rough) == choice(walled=walls(rough))
+    for layer in (nn.LeakyReLU(), nn.PReLU()):
+        rough = nn.Sequential(nn.Conv2d(1, 4, 3), layer)
+        assert (len(kinks(rough)), len(walls(rough))) == (1, 0)
+        assert choice_for(rough) == choice(kinks(rough))
     mixed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    assert choice_for(mixed) == choice(obstacles(mixed), batch=True)
+    assert choice_for(mixed) == choice(kinks(mixed), walls(mixed), batch=True)
 
 
 def test_auto_takes_what_the_network_allows_and_says_why() -> None:
-    plain, group = choice(()), choice((), group=True)
+    plain, group = choice(), choice(group=True)
     assert (plain.preset, plain.longer, plain.hopeful) == ("smooth-unet", 1, True)
     assert (group.preset, group.hopeful) == ("smooth-unet", True)
     assert group.longer > 1
     assert GradientMatchingParams().method("smooth-unet", group.longer).iterations == 3 * PRESETS["smooth-unet"].iterations
     assert GradientMatchingParams(iterations=7).method("smooth-unet", group.longer).iterations == 7
-    rough = choice(("LeakyReLU activations", "InstanceNorm2d"), group=True)
+    kinked = choice(("LeakyReLU activations",))
+    assert (kinked.preset, kinked.longer, kinked.hopeful) == ("kinked-unet", 1, True)
+    assert choice(("LeakyReLU activations",), group=True).longer > 1
+    assert PRESETS["kinked-unet"].optimizer == "adam"
+    rough = choice(("LeakyReLU activations",), ("InstanceNorm2d",), group=True)
     assert (rough.preset, rough.hopeful) == ("inverting-gradients", False)
     assert "LeakyReLU activations and InstanceNorm2d" in rough.reason
     assert "gradient-inverter" in rough.reason
-    batch = choice(("BatchNorm2d",), batch=True)
+    batch = choice((), ("BatchNorm2d",), batch=True)
     assert (batch.preset, batch.hopeful) == ("batch-statistics", False)
-    assert len({c.reason for c in (plain, group, rough, batch)}) == 4
+    assert len({c.reason for c in (plain, group, kinked, rough, batch)}) == 5
 
 
 def test_presets_are_changed_by_what_is_given() -> None:

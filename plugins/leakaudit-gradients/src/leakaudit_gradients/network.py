@@ -9,7 +9,7 @@ from torch import nn
 
 from leakaudit_gradients.method import Preset
 
-__all__ = ["Choice", "choice", "choice_for", "obstacles"]
+__all__ = ["Choice", "choice", "choice_for", "kinks", "walls"]
 
 _KINKED = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.RReLU, nn.Hardswish, nn.Hardtanh)
 _MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -36,27 +36,33 @@ class Choice:
     hopeful: bool = True
 
 
-def choice(rough: Sequence[str], *, group: bool = False, batch: bool = False) -> Choice:
+def choice(kinked: Sequence[str] = (), walled: Sequence[str] = (), *, group: bool = False, batch: bool = False) -> Choice:
     """Return how to search, and why, from what is known of a network.
 
     Args:
-        rough: What makes its landscape rough, in words; empty for smooth activations at every depth without instance or batch
-            normalization and max pooling.
+        kinked: Activations with kinks, in words; empty where they are smooth at every depth.
+        walled: Layers behind which no image was found, in words: instance normalization and max pooling.
         group: Whether it has group normalization.
         batch: Whether it has batch normalization, whose statistics sites send.
     """
-    has = " and ".join(rough)
+    has = " and ".join([*kinked, *walled])
     if batch:
         return Choice(
             preset="batch-statistics", hopeful=False,
             reason=f"the network has {has}, where gradients alone say little; running statistics of its batch normalization travel "
             "with the update, so they are matched beside it",
         )  # fmt: skip
-    if rough:
+    if walled:
         return Choice(
             preset="inverting-gradients", hopeful=False,
-            reason=f"the network has {has}, where gradient matching finds little: the attack for it is gradient-inverter, which "
-            "learns the map from updates to images",
+            reason=f"the network has {has}, where gradient matching found no image, though some patients: the attack for it is "
+            "gradient-inverter, which learns the map from updates to images",
+        )  # fmt: skip
+    if kinked:
+        return Choice(
+            preset="kinked-unet", longer=_LONGER if group else 1,
+            reason=f"the network has {has}, where a second-order search finds little and Adam finds part of the image and "
+            "recognizes patients; gradient-inverter, which learns the map from updates to images, is the second attack",
         )  # fmt: skip
     if group:
         return Choice(
@@ -74,20 +80,27 @@ def choice_for(network: nn.Module) -> Choice:
     """Return how to search the gradients of a network for images, and why."""
     kinds = [type(module) for module in network.modules()]
     return choice(
-        obstacles(network),
+        kinks(network),
+        walls(network),
         group=any(issubclass(k, nn.GroupNorm) for k in kinds),
         batch=any(issubclass(k, _BATCH) for k in kinds),
     )
 
 
-def obstacles(network: nn.Module) -> tuple[str, ...]:
-    """Return what makes the landscape of gradient matching rough, in words, each once.
+def kinks(network: nn.Module) -> tuple[str, ...]:
+    """Return the activations of a network that have kinks, in words, each once.
 
-    Kinks in the activation make gradients jump, so that a second-order search finds no slope; max pooling jumps likewise;
-    instance and batch normalization divide by the image's own spread. Group normalization over many voxels is left out: it
-    slows the search down and does not stop it.
+    Kinks make gradients jump, which hinders a second-order search more than Adam.
     """
     kinds = [type(module) for module in network.modules()]
-    found = [f"{k.__name__} activations" for k in kinds if issubclass(k, _KINKED)]
-    found += [f"{k.__name__}" for k in kinds if issubclass(k, _MAXIMA + _NORMS)]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(f"{k.__name__} activations" for k in kinds if issubclass(k, _KINKED)))
+
+
+def walls(network: nn.Module) -> tuple[str, ...]:
+    """Return the layers of a network behind which gradient matching found no image, in words, each once.
+
+    Instance and batch normalization divide by the image's own spread; max pooling jumps from voxel to voxel. Group normalization
+    over many voxels is left out: it slows the search down and does not stop it.
+    """
+    kinds = [type(module) for module in network.modules()]
+    return tuple(dict.fromkeys(k.__name__ for k in kinds if issubclass(k, _MAXIMA + _NORMS)))

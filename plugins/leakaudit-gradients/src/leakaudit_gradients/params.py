@@ -83,14 +83,14 @@ class GradientMatchingParams(UpdateParams):
         }
     )
 
-    preset: Literal["auto", "dlg", "inverting-gradients", "modern", "smooth-unet", "batch-statistics"] = Field(
+    preset: Literal["auto", "dlg", "inverting-gradients", "modern", "smooth-unet", "kinked-unet", "batch-statistics"] = Field(
         "auto",
         description="How to search. `dlg`: L-BFGS on the squared distance; `inverting-gradients`: signed Adam on the cosine, with "
         "total variation, in a box; `modern`: the same with soft signs and warm-up; `smooth-unet`: L-BFGS on the relative "
-        "distance of each tensor; `batch-statistics`: Adam on the same distance plus that of batch statistics; `auto`: "
-        "`smooth-unet` where the network has smooth activations and no instance or batch normalization (three times the "
-        "evaluations with group normalization), `batch-statistics` where it has batch normalization, else "
-        "`inverting-gradients`, of which little is to be expected there. The log says which and why.",
+        "distance of each tensor; `kinked-unet`: Adam on the same; `batch-statistics`: Adam on the same plus the distance of batch "
+        "statistics; `auto`: by the network: `batch-statistics` with batch normalization; `inverting-gradients` with instance "
+        "normalization or max pooling, of which little is to be expected; else `smooth-unet` or `kinked-unet`, as the activations "
+        "are (three times the evaluations with group normalization). The log says which and why.",
     )
     iterations: int | None = Field(
         None, ge=1, description="Evaluations of the gradient per target and restart: the attack's budget; default the preset's."
