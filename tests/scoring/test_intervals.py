@@ -150,3 +150,9 @@ def test_coverage_with_training_repeats():
         interval = leakage_interval(values, seed=i, resamples=800)
         hits += interval.low <= 0 <= interval.high
     assert hits >= 0.92 * 300
+
+
+def test_one_patient_far_from_many_alike_does_not_throw_the_bound_thousands_away():
+    values = np.concatenate([0.998 + 0.0005 * np.random.default_rng(0).standard_normal(47), [0.3]])
+    found = patient_interval(values, seed=1)
+    assert 0.5 < found.low < 0.96 < values.mean() < found.high

@@ -25,6 +25,10 @@ _KEPT = 1_000_000
 """Most indices of one set of resamples that are kept for the next endpoint: a run asks for few sets, very often."""
 
 
+_FLAT = 0.01
+"""Share of the sample's standard error below which a resample counts as having no spread."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A two-sided interval.
@@ -69,8 +73,9 @@ def ratio_interval(
     """Return the interval of sum(gain) / sum(room) over patients, both resampled jointly.
 
     The union of bootstrap-t and t, both on the linearized values e_i = (gain_i - L room_i) / mean(room). With a constant room
-    this is exactly `patient_interval(gain / room)`. Resamples without spread carry no t value and are left out; values
-    without any spread have the t interval alone, a point.
+    this is exactly `patient_interval(gain / room)`. Resamples with hardly any spread carry no t value and are left out (of scores
+    that are all near 1 but for one, those that miss it would put the lower bound thousands below 0); values without any spread
+    have the t interval alone, a point.
 
     Args:
         gain: S_i - C_i per patient, shape (n,), n >= 2.
@@ -99,7 +104,7 @@ def ratio_interval(
     constant = bottom.min() == bottom.max()  # a room that is the same in every resample need not be drawn
     for draw in _draws(n, level, seed, resamples):
         ratio, error = _ratio(top[draw], bottom[None] if constant else bottom[draw])
-        usable = error > _tiny(top, bottom)
+        usable = error > max(_tiny(top, bottom), _FLAT * se)
         t_values.append((ratio[usable] - center) / error[usable])
     quantiles = np.quantile(np.concatenate(t_values), [(1 - level) / 2, (1 + level) / 2])
     low, high = min(low, center - float(quantiles[1]) * se), max(high, center - float(quantiles[0]) * se)
