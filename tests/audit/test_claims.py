@@ -34,7 +34,37 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Audit:
     return machine.run(machine.write(recipe), machine.root / "out")
 
 
-def test_claims(claims: Audit) -> None:
-    for how in ("none", "honest", *FALSE):
-        p = claims.pairing("gradients", how, "centralized")
-        print(how, p["status"], p["claim"], [e["raw"]["epsilon_lower_bound"]["value"] for e in p["endpoints"]])
+def shown(audit: Audit, defense: str) -> float:
+    (endpoint,) = audit.pairing("gradients", defense, "centralized")["endpoints"]
+    assert endpoint["kind"] == "epsilon"
+    return float(endpoint["raw"]["epsilon_lower_bound"]["value"])
+
+
+def test_without_noise_every_canary_is_found(claims: Audit) -> None:
+    pairing = claims.pairing("gradients", "none", "centralized")
+    assert pairing["status"] == "control"
+    assert pairing["claim"] is None
+    assert shown(claims, "none") == pytest.approx(pairing["endpoints"][0]["raw"]["epsilon_ceiling"]["value"])
+
+
+def test_an_honest_claim_stands_although_the_audit_could_have_refuted_it(claims: Audit) -> None:
+    pairing = claims.pairing("gradients", "honest", "centralized")
+    claim = pairing["claim"]
+    assert claim["word"] == "NOT REFUTED"
+    assert claim["lower_bound"] < claim["epsilon"] < claim["ceiling"]
+    assert (claim["unit"], claim["delta"]) == ("patient", 1e-5)
+
+
+@pytest.mark.parametrize("how", FALSE)
+def test_mistakes_found_in_the_wild_are_caught(claims: Audit, how: str) -> None:
+    pairing = claims.pairing("gradients", how, "centralized")
+    claim = pairing["claim"]
+    assert (pairing["status"], claim["word"]) == ("FAIL", "REFUTED")
+    assert claim["lower_bound"] > claim["epsilon"]
+    assert any("is refuted" in reason for reason in pairing["reasons"])
+    assert claims.baseline(how)["status"] == "FAIL"
+
+
+def test_an_audit_that_refuted_nothing_does_not_hold_a_defense_up(claims: Audit) -> None:
+    reasons = claims.baseline("honest")["reasons"]
+    assert not any("In review: gradients" in reason for reason in reasons), reasons

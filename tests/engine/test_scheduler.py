@@ -171,7 +171,10 @@ def test_interrupted_or_killed_run_leaves_neither_processes_nor_scratch_folders(
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "store"), str(Path(__file__).parent), str(pids)]
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    run = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)})
+    # Whoever started the tests in the background may have left the interrupt ignored, which a child inherits.
+    run = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(temporary)}, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     try:
         end = time.monotonic() + 60
         while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < end:

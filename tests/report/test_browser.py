@@ -124,7 +124,7 @@ def test_verdict_gaps_and_caveats_begin_above_the_fold(browser, pages, count):
         (20, 1280, False),
         (20, 1280, True),
         (CUT, 360, False),
-        (CUT, 1280, True),
+        pytest.param(CUT, 1280, True, marks=pytest.mark.slow),
         (FEDERATION, 360, True),
         (FEDERATION, 1280, False),
         pytest.param(20, 360, False, marks=pytest.mark.slow),

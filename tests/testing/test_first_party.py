@@ -30,6 +30,8 @@ UNTRIED = {
     },
 }  # fmt: skip
 """Checks that have no meaning for a plugin, beyond those that any may leave out."""
+OWN = ("leakaudit-membership", "leakaudit-dp")
+"""Packages that run the kit on their plugins in tests of their own."""
 PLUGINS = [p for p in get_manager().plugins() if not p.third_party]
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 
@@ -90,7 +92,12 @@ def _cases(root: Path, name: str) -> dict[str, Any]:
     return {"root": str(root), "slices": 2, "size": 32, **more}
 
 
-@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: f"{p.info.kind}-{p.qualified}")
+def _case(plugin: Plugin) -> object:
+    marks = [pytest.mark.slow] if plugin.distribution in OWN else []
+    return pytest.param(plugin, id=f"{plugin.info.kind}-{plugin.qualified}", marks=marks)
+
+
+@pytest.mark.parametrize("plugin", [_case(p) for p in PLUGINS])
 def test_first_party_plugins_keep_the_contract(plugin: Plugin, tmp_path: Path) -> None:
     name = plugin.info.name
     reads_files = plugin.info.kind == "dataset" and name != "phantom"
