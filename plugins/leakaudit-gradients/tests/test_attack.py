@@ -112,11 +112,12 @@ def test_no_line_search_is_made_through_a_randomized_defense(world: Any, caplog:
 
 
 def test_auto_says_where_little_is_to_be_expected(world: Any, caplog: pytest.LogCaptureFixture) -> None:
-    run(world(network={"activation": "leaky-relu"}), iterations=2)
-    assert "LeakyReLU activations" in caplog.text
+    run(world(network={"activation": "leaky-relu", "normalization": "instance"}), iterations=2)
+    assert "LeakyReLU activations and InstanceNorm2d" in caplog.text
     caplog.clear()
-    run(world(), iterations=2)
-    assert not caplog.text
+    for activation in ("leaky-relu", "gelu"):
+        run(world(network={"activation": activation}), iterations=2)
+        assert not caplog.text
 
 
 def test_only_the_tensors_asked_for_are_matched(world: Any) -> None:
