@@ -12,10 +12,8 @@ from leakaudit_gradients.params import GradientMatchingParams, UpdateStatisticsP
 __all__ = ["leakaudit_attacks"]
 
 
-@hookimpl
-def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield `gradient-matching`, `gradient-inverter`, `update-statistics` and `imprint`."""
-    yield AttackInfo(
+ATTACKS = (
+    AttackInfo(
         name="gradient-matching",
         summary="Searches for images and masks whose simulated local training gives the update that a site sent.",
         params=GradientMatchingParams,
@@ -31,8 +29,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("images", "masks"),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="gradient-inverter",
         summary="Learns a linear map from updates to images on simulated updates of auxiliary patients, also where matching fails.",
         params=GradientInverterParams,
@@ -47,10 +45,10 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
         learned=True,
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="update-statistics",
-        summary="Reads the mean tumor volume of a site's patients from the update of the last layer's bias.",
+        summary="Reads the mean tumor volume of a site's patients from its update: of the last layer, or of all under Adam.",
         params=UpdateStatisticsParams,
         target="leakaudit_gradients.statistics:UpdateStatistics",
         api_version="1.0",
@@ -59,8 +57,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("values",),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024", "owasp:ML03:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="imprint",
         summary="Hands out a network with a module in front that writes the images of a batch into the update itself.",
         params=ImprintParams,
@@ -74,4 +72,11 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("images",),
         channels=("update", "model"),
         taxonomy=("atlas:AML.T0024.001", "owasp:ML03:2023"),
-    )
+    ),
+)
+
+
+@hookimpl
+def leakaudit_attacks() -> Iterator[AttackInfo]:
+    """Yield `gradient-matching`, `gradient-inverter`, `update-statistics` and `imprint`."""
+    yield from ATTACKS

@@ -16,10 +16,8 @@ from leakaudit_membership.params import (
 __all__ = ["leakaudit_attacks"]
 
 
-@hookimpl
-def leakaudit_attacks() -> Iterator[AttackInfo]:
-    """Yield the five attacks."""
-    yield AttackInfo(
+ATTACKS = (
+    AttackInfo(
         name="membership-loss",
         summary="Ranks candidate patients by the deployed model's loss on them: low loss suggests a training patient.",
         params=MembershipLossParams,
@@ -37,8 +35,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("scores",),
         channels=("output", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="membership-lira",
         summary="Compares the deployed model's confidence on each candidate with that of shadow models with and without it.",
         params=MembershipLiraParams,
@@ -52,8 +50,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("scores",),
         channels=("output", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="membership-rmia",
         summary="Asks how much of a population each candidate dominates in likelihood ratio, with few shadow models.",
         params=MembershipRmiaParams,
@@ -64,8 +62,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("scores",),
         channels=("output",),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="membership-loss-map",
         summary="Learns on shadow models where and how much a model errs on patients it was trained on, and looks for that.",
         params=MembershipLossMapParams,
@@ -79,8 +77,8 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("scores",),
         channels=("output",),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
-    )
-    yield AttackInfo(
+    ),
+    AttackInfo(
         name="epsilon-audit",
         summary="Plants canaries by coin tosses and bounds from below the epsilon that the training really has.",
         params=EpsilonAuditParams,
@@ -95,4 +93,11 @@ def leakaudit_attacks() -> Iterator[AttackInfo]:
         evidence=("scores",),
         channels=("output", "update", "model"),
         taxonomy=("atlas:AML.T0024.000", "owasp:ML04:2023"),
-    )
+    ),
+)
+
+
+@hookimpl
+def leakaudit_attacks() -> Iterator[AttackInfo]:
+    """Yield the membership attacks and `epsilon-audit`."""
+    yield from ATTACKS
