@@ -138,6 +138,11 @@ class Canaries:
     probability: float = 0.5
     form: Literal["patients", "gradients"] = "patients"
 
+    @property
+    def fair(self) -> bool:
+        """Whether coins are fair, as the theorems behind bounds on epsilon want them: then scores bound epsilon."""
+        return self.probability == 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requires:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from leakaudit.engine.api import plan
 from leakaudit.engine.needs import Need
 from leakaudit.engine.planview import PlanView
 from leakaudit.recipes.loading import load_recipe
+from leakaudit.scoring.audit import audit_ceiling
 
 
 def view(tmp_path: Path, **changes: Any) -> PlanView:
@@ -118,3 +121,16 @@ def test_what_may_follow_is_said(tmp_path: Path) -> None:
 def test_a_line_without_a_number_to_reach(tmp_path: Path) -> None:
     need = Need(kind="identity", unit="attacked patients", there=3, to_pass=None, to_fail=10, protocols=("split",), notes=("why",))
     assert need.line() == "identity in split: there are 3: too few; why"
+
+
+def test_canaries_have_a_ceiling_and_nothing_else_to_reach(tmp_path: Path) -> None:
+    pytest.importorskip("leakaudit_membership")
+    found = view(tmp_path, attacks=[{"use": "epsilon-audit", "params": {"canaries": 40}}], repeats=3)
+    (need,) = [n for n in found.to_json()["needs"] if n["kind"] != "utility"]
+    assert (need["kind"], need["there"], need["to_pass"], need["power"]) == ("epsilon", 40, None, None)
+    text = lines(found)
+    ceiling = audit_ceiling(40, 3, delta=1e-5)
+    assert f"there are 40 canaries; in 3 trainings not even a perfect attack shows more than epsilon {ceiling:.2f}" in text
+    assert "a claim can be refuted only" in text
+    assert "too few" not in text.split("epsilon in split")[1].splitlines()[0]
+    assert "planted control" not in text, "canaries are planted already"

@@ -16,7 +16,7 @@ from leakaudit.protocols.centralized import Centralized
 from leakaudit.protocols.federated import Federated
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
 from leakaudit.protocols.split import Split
-from leakaudit.wire import Seat, Secret, Wire
+from leakaudit.wire import Message, Seat, Secret, Wire
 
 RATE, BATCH, ROWS, CANARIES = 0.5, 4, 6, 10
 TRAINING = TrainingParams(batch_size=BATCH, optimizer="sgd", learning_rate=RATE, momentum=0.0)
@@ -97,13 +97,11 @@ def test_under_poisson_sampling_each_is_taken_by_a_coin_of_its_own(kind, unit):
 def test_an_update_names_images_alone_as_behind_it():
     _, _, parties = trained("federated", planted=True)
     site = parties["site-0"]
-    (update,) = site.reply([next(iter([_model(parties)]))])
+    (update,) = site.reply([_model(parties)])
     assert set(update.behind) <= {f"row{i}" for i in range(ROWS)}
 
 
 def _model(parties):
-    from leakaudit.wire import Message
-
     return Message(channel="model", sender="aggregator", receiver="site-0", round=0, step=0, tensors=parties["aggregator"].state())
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,10 @@ from leakaudit_membership.attack import MembershipLoss
 from leakaudit_membership.gauge import Gauge, in_order, models_seen
 from leakaudit_membership.params import MembershipLiraParams, MembershipLossParams
 
-from leakaudit.attacks import EvidenceError, View
+from leakaudit.attacks import EvidenceError
 from leakaudit.engine.cells.attack import without_held
-from leakaudit.engine.plan import Plan
-from leakaudit.engine.planner import make_plan
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
-from leakaudit.recipes.loading import load_recipe
-from leakaudit.testing.stage import Stage
 from leakaudit.threats import NotApplicable, Requires, ThreatModel
 from leakaudit.wire import Seat, Secret
 
@@ -45,51 +40,18 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Audited:
-    """A finished audit with what every attack's process was given."""
-
-    def __init__(self, folder: Path) -> None:
-        path = folder / "recipe.yaml"
-        path.write_text(json.dumps(RECIPE))
-        self.stage = Stage(folder)
-        self.plan: Plan = make_plan(load_recipe(path))
-        self.stage.run(self.plan, "cohort", "train", "record")
-        self.stage.run(self.plan, "shadows", "attack")
-        self.stage.run(self.plan, "score")
-
-    def pairing(self, attack: str) -> Any:
-        return next(p for p in self.plan.pairings if p.attack == attack)
-
-    def json(self, key: str, name: str) -> Any:
-        entry = self.stage.store.get(key)
-        assert entry is not None
-        return json.loads((entry.folder / name).read_text())
-
-    def endpoint(self, attack: str, which: str = "endpoints") -> Any:
-        (piece,) = self.json(self.pairing(attack).scores[0], "score.json")["evidence"]
-        return piece[which][0]
-
-    def auc(self, attack: str, which: str = "endpoints") -> float:
-        found = self.endpoint(attack, which)
-        scores, member = np.array(found["score"]), np.array(found["member"])
-        return float(np.mean(scores[member][:, None] > scores[~member]))
-
-    def view(self, attack: str, messages: str = "messages") -> View:
-        return View(self.stage.views[self.pairing(attack).attacks[0]] / "view", messages)
-
-
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    return Audited(tmp_path_factory.mktemp("audit"))
+def audited(audit_of: Callable[[dict[str, Any]], Any]) -> Any:
+    return audit_of(RECIPE)
 
 
 @pytest.mark.parametrize("attack", ["loss", "lira"])
-def test_from_every_position_members_of_a_memorizing_model_are_found(audited: Audited, attack: str) -> None:
+def test_from_every_position_members_of_a_memorizing_model_are_found(audited: Any, attack: str) -> None:
     found = {p: audited.auc(f"{attack}-{p}") for p in ("outsider", *POSITIONS)}
     assert min(found.values()) > 0.8, found
 
 
-def test_each_position_is_another_threat_model_on_its_own_channel(audited: Audited) -> None:
+def test_each_position_is_another_threat_model_on_its_own_channel(audited: Any) -> None:
     for position, channel in (("outsider", "output"), ("aggregator", "model"), ("site", "model")):
         pairing = audited.pairing(f"lira-{position}")
         assert (pairing.requires.threat.plays, pairing.requires.threat.channels) == ((position,), (channel,))
@@ -99,7 +61,7 @@ def test_each_position_is_another_threat_model_on_its_own_channel(audited: Audit
 
 @pytest.mark.parametrize("attack", ["loss", "lira"])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_with_the_images_of_candidates_exchanged_little_is_told(audited: Audited, attack: str, position: str) -> None:
+def test_with_the_images_of_candidates_exchanged_little_is_told(audited: Any, attack: str, position: str) -> None:
     assert abs(audited.auc(f"{attack}-{position}", "shuffled") - 0.5) < (0.35 if position == "site" else 0.25)  # fewer candidates
     real, shuffled = (audited.view(f"{attack}-{position}", name).candidates for name in ("messages", "messages-shuffled"))
     assert real is not None
@@ -112,7 +74,7 @@ def test_with_the_images_of_candidates_exchanged_little_is_told(audited: Audited
     assert not (audited.view("loss-outsider")._folder / "candidates-of-messages-shuffled").exists()
 
 
-def test_a_site_decides_about_patients_of_others_alone(audited: Audited) -> None:
+def test_a_site_decides_about_patients_of_others_alone(audited: Any) -> None:
     site = audited.plan.recipe  # the first site is played
     assert site is not None
     everybody, others = audited.endpoint("loss-aggregator"), audited.endpoint("loss-site")
@@ -126,7 +88,7 @@ def test_a_site_decides_about_patients_of_others_alone(audited: Audited) -> None
     assert not {x.tobytes() for x in held.images} & {x.tobytes() for x in candidates.images}
 
 
-def test_the_loss_is_averaged_over_the_last_models_that_were_seen(audited: Audited) -> None:
+def test_the_loss_is_averaged_over_the_last_models_that_were_seen(audited: Any) -> None:
     view = audited.view("loss-aggregator")
     assert view.candidates is not None
     steps = sorted({(m.round, m.step) for m in view.messages(channel="model")})
@@ -175,7 +137,7 @@ def test_positions_are_for_federated_learning(model: Any) -> None:
     assert isinstance(model(position="site").requires(alone), NotApplicable)
 
 
-def test_a_site_to_whom_everybody_belongs_has_nothing_to_decide(audited: Audited) -> None:
+def test_a_site_to_whom_everybody_belongs_has_nothing_to_decide(audited: Any) -> None:
     candidates = audited.view("loss-aggregator").candidates
     assert candidates is not None
     facts = FederatedParams().facts(COHORT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,9 @@ from leakaudit_membership.rmia import MembershipRmia
 from leakaudit_membership.shadows import membership
 
 from leakaudit.attacks import View
-from leakaudit.engine.plan import Plan
-from leakaudit.engine.planner import make_plan
 from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.protocols.params import CentralizedParams, FederatedParams, SplitParams
-from leakaudit.recipes.loading import load_recipe
-from leakaudit.testing.stage import Stage
 from leakaudit.threats import NotApplicable, Requires
 from leakaudit.wire import Seat, Secret
 
@@ -47,42 +43,12 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Audited:
-    """A finished audit with what every attack's process was given."""
-
-    def __init__(self, folder: Path) -> None:
-        path = folder / "recipe.yaml"
-        path.write_text(json.dumps(RECIPE))
-        self.stage = Stage(folder)
-        self.plan: Plan = make_plan(load_recipe(path))
-        self.stage.run(self.plan, "cohort", "train", "record")
-        self.stage.run(self.plan, "shadows", "attack")
-        self.stage.run(self.plan, "score")
-
-    def json(self, key: str, name: str) -> Any:
-        entry = self.stage.store.get(key)
-        assert entry is not None
-        return json.loads((entry.folder / name).read_text())
-
-    def pairing(self, attack: str) -> Any:
-        return next(p for p in self.plan.pairings if p.attack == attack)
-
-    def auc(self, attack: str, which: str = "endpoints") -> float:
-        (piece,) = self.json(self.pairing(attack).scores[0], "score.json")["evidence"]
-        scores, member = np.array(piece[which][0]["score"]), np.array(piece[which][0]["member"])
-        a, b = scores[member], scores[~member]
-        return float(np.mean((a[:, None] > b) + 0.5 * (a[:, None] == b)))
-
-    def view(self, attack: str) -> View:
-        return View(self.stage.views[self.pairing(attack).attacks[0]] / "view")
-
-
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    return Audited(tmp_path_factory.mktemp("audit"))
+def audited(audit_of: Callable[[dict[str, Any]], Any]) -> Any:
+    return audit_of(RECIPE)
 
 
-def test_on_a_memorizing_model_they_find_at_least_what_the_loss_finds(audited: Audited) -> None:
+def test_on_a_memorizing_model_they_find_at_least_what_the_loss_finds(audited: Any) -> None:
     loss = audited.auc("loss")
     assert 0.8 < loss < 1
     assert audited.auc("lira") > loss
@@ -91,11 +57,11 @@ def test_on_a_memorizing_model_they_find_at_least_what_the_loss_finds(audited: A
 
 
 @pytest.mark.parametrize("attack", ["lira", "rmia", "loss-map"])
-def test_shuffled_answers_tell_little(audited: Audited, attack: str) -> None:
+def test_shuffled_answers_tell_little(audited: Any, attack: str) -> None:
     assert abs(audited.auc(attack, "shuffled") - 0.5) < 0.25
 
 
-def test_all_share_one_set_of_shadow_models(audited: Audited) -> None:
+def test_all_share_one_set_of_shadow_models(audited: Any) -> None:
     assert [j.kind for j in audited.plan.jobs].count("shadows") == 1
     for attack in ("lira", "rmia", "loss-map"):
         found = audited.json(audited.pairing(attack).attacks[0], "attack.json")["shadows"]
@@ -103,7 +69,7 @@ def test_all_share_one_set_of_shadow_models(audited: Audited) -> None:
         assert found["defended"] is True
 
 
-def test_the_view_tells_which_candidates_each_shadow_learned_from_and_no_more(audited: Audited) -> None:
+def test_the_view_tells_which_candidates_each_shadow_learned_from_and_no_more(audited: Any) -> None:
     view = audited.view("lira")
     tokens = {t.token for t in view.targets}
     assert len(view.shadows) == 12
@@ -117,7 +83,7 @@ def test_the_view_tells_which_candidates_each_shadow_learned_from_and_no_more(au
     assert not list(folder.rglob("shadows.json"))
 
 
-def test_a_shadow_knows_its_own_patients_and_the_next_one_the_others(audited: Audited) -> None:
+def test_a_shadow_knows_its_own_patients_and_the_next_one_the_others(audited: Any) -> None:
     view = audited.view("lira")
     attack = MembershipLira(MembershipLiraParams(shadows=12), _seat())
     attack.fit(view)
@@ -126,7 +92,7 @@ def test_a_shadow_knows_its_own_patients_and_the_next_one_the_others(audited: Au
     assert attack._shadows[inside].mean() > attack._shadows[~inside].mean() + 0.5
 
 
-def test_the_model_answers_for_the_adversary_s_own_patients_too_and_the_shuffle_leaves_them(audited: Audited) -> None:
+def test_the_model_answers_for_the_adversary_s_own_patients_too_and_the_shuffle_leaves_them(audited: Any) -> None:
     real, shuffled = (View(audited.view("rmia")._folder, name) for name in ("messages", "messages-shuffled"))
     assert real.auxiliary is not None
     own = set(real.auxiliary.patients)
@@ -137,7 +103,7 @@ def test_the_model_answers_for_the_adversary_s_own_patients_too_and_the_shuffle_
     assert not any(m.samples[0] in audited.view("loss").auxiliary.patients for m in audited.view("loss").messages(channel="output"))
 
 
-def test_offline_scores_rank_members_too_without_reading_who_was_in(audited: Audited) -> None:
+def test_offline_scores_rank_members_too_without_reading_who_was_in(audited: Any) -> None:
     view = audited.view("lira")
     member = audited.json(audited.pairing("lira").attacks[0], "attack.json")
     inside = [member["coins"][member["truth"]["candidates"][t.token]] for t in view.targets if t.kind == "candidate"]
@@ -150,7 +116,7 @@ def test_offline_scores_rank_members_too_without_reading_who_was_in(audited: Aud
 
 
 @pytest.mark.parametrize("difficulty", ["remove", "keep"])
-def test_loss_maps_tell_members_whether_or_not_difficulty_is_removed(audited: Audited, difficulty: str) -> None:
+def test_loss_maps_tell_members_whether_or_not_difficulty_is_removed(audited: Any, difficulty: str) -> None:
     view = audited.view("loss-map")
     recorded = audited.json(audited.pairing("loss-map").attacks[0], "attack.json")
     params = MembershipLossMapParams.model_validate({"shadows": 12, "difficulty": difficulty, "confidence": False})
@@ -159,7 +125,7 @@ def test_loss_maps_tell_members_whether_or_not_difficulty_is_removed(audited: Au
     assert evidence.scores[inside].mean() > 0 > evidence.scores[~inside].mean()
 
 
-def test_a_loss_map_classifier_taught_shuffled_memberships_is_at_chance(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_map_classifier_taught_shuffled_memberships_is_at_chance(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded, view = audited.json(audited.pairing("loss-map").attacks[0], "attack.json"), audited.view("loss-map")
     real, found, spreads = MembershipLossMap(MembershipLossMapParams(shadows=12), _seat()).run(view), [], []
     inside = np.array([recorded["coins"][recorded["truth"]["candidates"][token]] for token in real.about])
@@ -176,7 +142,7 @@ def test_a_loss_map_classifier_taught_shuffled_memberships_is_at_chance(audited:
     assert np.mean(spreads) < real.scores.std() / 10
 
 
-def test_without_shadow_models_they_say_so(audited: Audited) -> None:
+def test_without_shadow_models_they_say_so(audited: Any) -> None:
     with pytest.raises(UserError, match="shadow models"):
         MembershipLira(MembershipLiraParams(), _seat()).run(audited.view("loss"))
     with pytest.raises(UserError, match="shadow models"):

@@ -11,12 +11,11 @@ from leakaudit.attacks.evidence import EvidenceError, Scores
 from leakaudit.cohorts.cohort import Cohort
 from leakaudit.scoring.blind import FOLDS, cross_fitted_scores, intensity_statistics, site_indicators
 from leakaudit.scoring.checks import average_by_patient
+from leakaudit.threats import Canaries
 
-__all__ = ["FAIR", "Candidates", "score_membership"]
+__all__ = ["Candidates", "score_membership"]
 
 _DIGITS = 6
-FAIR = 0.5
-"""The theorems behind bounds on epsilon are about fair coins."""
 
 
 class Candidates:
@@ -26,12 +25,12 @@ class Candidates:
         cohort: Their samples; canaries or patients. None for gradient canaries, which have none.
         coins: Whether each was a member.
         sites: Where each is; None for the sites of the samples.
-        canary: What one canary is: its unit, and the chance that training includes it; None for patients.
+        canary: What canaries were asked for; None where candidates are patients.
     """
 
     def __init__(
         self, cohort: Cohort | None, coins: Mapping[str, bool], *, sites: Mapping[str, str] | None = None,
-        canary: Mapping[str, Any] | None = None,
+        canary: Canaries | None = None,
     ) -> None:  # fmt: skip
         self._cohort, self.coins, self.canary = cohort, coins, canary
         self.sites = dict(sites) if sites is not None else {s.patient: s.site for s in (cohort.samples if cohort else ())}
@@ -96,7 +95,7 @@ def score_membership(piece: Scores, tokens: Mapping[str, str], candidates: Candi
         "patients": patients, "score": [float(v) for v in np.asarray(piece.scores)],
         "member": [bool(candidates.coins[p]) for p in patients], "site": [candidates.sites[p] for p in patients],
     }  # fmt: skip
-    if candidates.canary is not None and candidates.canary["probability"] == FAIR:
+    if candidates.canary is not None and candidates.canary.fair:
         return {"name": "epsilon", **found, "units": candidates.units}
     blind = candidates.blind() if shown else {}
     return {"name": "membership", **found, **{name: [scores[p] for p in patients] for name, scores in blind.items()}}

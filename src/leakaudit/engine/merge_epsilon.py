@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakaudit.engine.raw import Raw
+from leakaudit.engine.scored_candidates import ScoredCandidates
 from leakaudit.scoring.audit import AuditBound, audit_bound, conditional_bound
 from leakaudit.scoring.checks import Floats
 from leakaudit.scoring.epsilon import leakage_of_epsilon
@@ -47,17 +48,10 @@ class EpsilonTables:
     @classmethod
     def of(cls, repeats: Sequence[Mapping[str, Any]]) -> EpsilonTables:
         """Return the tables of the score cells' endpoints, one for each repeat."""
-        first = repeats[0]
-        order = sorted(range(len(first["patients"])), key=lambda i: str(first["patients"][i]))
-        patients = tuple(first["patients"][i] for i in order)
-
-        def sorted_rows(name: str) -> list[list[Any]]:
-            found = [dict(zip(e["patients"], e[name], strict=True)) for e in repeats]
-            return [[row[p] for p in patients] for row in found]
-
+        scored = ScoredCandidates(repeats)
         return cls(
-            patients=patients, sites=tuple(first["site"][i] for i in order), units=tuple(first["units"]),
-            scores=np.array(sorted_rows("score"), dtype=np.float64), member=np.array(sorted_rows("member"), dtype=bool),
+            patients=scored.patients, sites=scored.sites, units=tuple(repeats[0]["units"]), scores=scored.rows("score"),
+            member=scored.rows("member").astype(bool),
         )  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakaudit.engine.raw import Raw
+from leakaudit.engine.scored_candidates import ScoredCandidates
 from leakaudit.scoring.blind import blind_advantage
 from leakaudit.scoring.checks import Floats
 from leakaudit.scoring.intervals import Interval, with_repeats
@@ -51,21 +52,12 @@ class MembershipTables:
     @classmethod
     def of(cls, repeats: Sequence[Mapping[str, Any]]) -> MembershipTables:
         """Return the tables of the score cells' endpoints, one for each repeat."""
-        first = repeats[0]
-        order = sorted(range(len(first["patients"])), key=lambda i: str(first["patients"][i]))
-        patients = tuple(first["patients"][i] for i in order)
-
-        def sorted_rows(name: str) -> list[list[Any]]:
-            found = [dict(zip(e["patients"], e[name], strict=True)) for e in repeats]
-            return [[row[p] for p in patients] for row in found]
-
+        scored = ScoredCandidates(repeats)
         blind = all("blind" in e for e in repeats)
         return cls(
-            patients=patients, sites=tuple(first["site"][i] for i in order),
-            scores=np.array(sorted_rows("score"), dtype=np.float64),
-            member=np.array(sorted_rows("member"), dtype=bool),
-            blind=np.array(sorted_rows("blind"), dtype=np.float64) if blind else None,
-            blind_pooled=np.array(sorted_rows("blind_pooled"), dtype=np.float64) if blind else None,
+            patients=scored.patients, sites=scored.sites, scores=scored.rows("score"),
+            member=scored.rows("member").astype(bool),
+            blind=scored.rows("blind") if blind else None, blind_pooled=scored.rows("blind_pooled") if blind else None,
         )  # fmt: skip
 
     @property

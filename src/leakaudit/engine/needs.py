@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
-from leakaudit.engine.membership_endpoints import FAIR
 from leakaudit.engine.merge_epsilon import DELTA
 from leakaudit.engine.plan import Pairing, Plan
 from leakaudit.plugins.descriptors import AttackInfo
@@ -16,9 +15,8 @@ from leakaudit.scoring.audit import audit_ceiling
 from leakaudit.scoring.multiplicity import bonferroni_level
 from leakaudit.scoring.rates import patients_for_auc, tail_bound
 from leakaudit.scoring.verdicts import patients_needed
-from leakaudit.threats import Requires
 
-__all__ = ["Need", "audits", "needs"]
+__all__ = ["Need", "needs"]
 
 Kind = Literal["fidelity", "identity", "canary", "mask", "membership", "property", "epsilon", "utility"]
 FEWEST_TO_FAIL = 10
@@ -88,11 +86,6 @@ def needs(plan: Plan) -> list[Need]:
     return [*together, *_utility(plan)]
 
 
-def audits(requires: Requires | None) -> bool:
-    """Return whether an attack's canaries bound epsilon: fair coins put them into training."""
-    return requires is not None and requires.canaries is not None and requires.canaries.probability == FAIR
-
-
 def _utility(plan: Plan) -> list[Need]:
     defended = tuple(dict.fromkeys(b.protocol for b in plan.baselines if b.defense != NONE and b.reason is None))
     if not defended:
@@ -135,7 +128,7 @@ class _Needs:
             yield self._mean("property")
         if "scores" in evidence:
             canaries = None if self.pairing.requires is None else self.pairing.requires.canaries
-            yield self._epsilon(canaries.count) if canaries is not None and audits(self.pairing.requires) else self._membership()
+            yield self._epsilon(canaries.count) if canaries is not None and canaries.fair else self._membership()
 
     def _epsilon(self, canaries: int) -> Need:
         """Return the ceiling: no number of canaries passes a claim, and few refute none."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from leakaudit.engine.disclosure import Disclosure
 from leakaudit.engine.happenings import sites_without_members, unseated
-from leakaudit.engine.needs import audits, needs
+from leakaudit.engine.needs import needs
 from leakaudit.engine.plan import Plan, describe
 from leakaudit.engine.planting import COPIES
 from leakaudit.engine.shadowing import without_recipe
@@ -84,7 +84,8 @@ class PlanView:
         """Return what may be computed after the undefended pairings are judged."""
         mine = [q for q in self.plan.pairings if q.defense == NONE and q.requires is not None]
         # Canaries are planted already: what they show is a bound, and has no control of its own.
-        scores = [q.attack for q in mine if self._scores(q.attack) and not audits(q.requires)]
+        tells = [q for q in mine if q.requires is not None and (q.requires.canaries is None or not q.requires.canaries.fair)]
+        scores = [q.attack for q in tells if self._scores(q.attack)]
         levels = [q.attack for q in mine if not self._scores(q.attack) and self._cut(q.protocol)]
         text = []
         if levels:

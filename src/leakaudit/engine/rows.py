@@ -140,6 +140,10 @@ class Row:
             raise TypeError(f"requires() returned a {type(requires).__name__}; expected Requires or NotApplicable")
         if requires.canaries is not None and "cohort" not in requires.threat.alters:
             raise ValueError("it asks for canaries, but its threat model does not alter 'cohort'")
+        if requires.canaries is not None and requires.canaries.form == "gradients" and not requires.canaries.fair:
+            raise ValueError(
+                "gradient canaries are nobody whose membership could be told; they bound epsilon, which needs fair coins"
+            )
         wrong = contradiction(requires)
         if wrong is not None:
             raise ValueError(wrong)

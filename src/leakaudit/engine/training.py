@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from leakaudit.engine.places import Place, build, guard_of, honest_place
 from leakaudit.engine.planting import repeated
 from leakaudit.engine.taps import Tapping
 from leakaudit.facts import CohortFacts, SeatFacts
-from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import TaskSpec, Tensors, load_task
 from leakaudit.protocols.base import Holdings, Protocol
 from leakaudit.protocols.schedule import Sampling, Schedule
@@ -111,18 +110,13 @@ class Training:
         self.units = [names[s.patient] for s in self.members.samples]
         self.tokens = tuple(self.secret.branch("tokens").token(str(i)) for i in range(len(self.members)))
         self.sampling = Sampling(**spec["sampling"])
-        self._canaries = self._held(gradients or {})
-
-    def _held(self, gradients: Gradients) -> dict[str, tuple[str, GradientCanary]]:
-        """Return seat and canary by the token under which it is drawn; planted, each weighs as much as a repeated patient."""
-        times = self.spec["planted"]["repeat"] if self.spec.get("planted") else 1
-        salt = self.secret.branch("tokens")
-        return {salt.token(name): (seat, replace(c, value=times * c.value)) for name, (seat, c) in gradients.items()}
+        names_of = self.secret.branch("tokens").token
+        self._canaries = {names_of(name): found for name, found in (gradients or {}).items()}
 
     def canary_seats(self) -> tuple[str, ...]:
         """Return the seats whose parties take gradient canaries: those with rows and a whole network to train."""
         seats = self.protocol.facts.seats
-        return tuple(s.id for s in seats if s.role in self.protocol.canary_roles and self.holdings(s).tokens)
+        return tuple(s.id for s in seats if s.role in self.protocol.canary_roles and self._rows(s))
 
     def attacked(self) -> list[int]:
         """Return the rows of attacked patients among the members."""
@@ -138,9 +132,7 @@ class Training:
 
     def holdings(self, facts: SeatFacts) -> Holdings:
         """Return what a seat holds of the members."""
-        rows = [i for i, s in enumerate(self.members.samples) if facts.site in (None, s.site)]
-        if not facts.modalities and not facts.labels:
-            rows = []
+        rows = self._rows(facts)
         index = [self.members.modalities.index(m) for m in facts.modalities]
         images = np.ascontiguousarray(self.members.images[rows][:, index]) if index else None
         masks = regions(self.members.labels[rows]) if facts.labels and rows else None
@@ -151,6 +143,12 @@ class Training:
             regions=None if masks is None else torch.from_numpy(masks).to(self.device), sampling=self.sampling,
             canaries={token: canary for token, (seat, canary) in self._canaries.items() if seat == facts.id},
         )  # fmt: skip
+
+    def _rows(self, facts: SeatFacts) -> list[int]:
+        """Return the members' rows that a seat holds."""
+        if not facts.modalities and not facts.labels:
+            return []
+        return [i for i, s in enumerate(self.members.samples) if facts.site in (None, s.site)]
 
     def schedule(self) -> Schedule:
         """Return the batches of an aligned protocol."""

@@ -20,6 +20,7 @@ from leakaudit.engine.mask_endpoints import score_masks, score_values
 from leakaudit.engine.membership_endpoints import Candidates, score_membership
 from leakaudit.engine.update_endpoints import score_updates
 from leakaudit.engine.views import REAL, SHUFFLED
+from leakaudit.threats import Canaries
 
 __all__ = ["run"]
 
@@ -71,7 +72,7 @@ def _candidates(spec: Mapping[str, Any], context: Context, patients: Patients, c
     """Return those whose membership is asked: canaries where the attack planted some, else patients."""
     if spec.get("prepare"):
         planted = context.store.get(spec["prepare"])
-        canary = spec.get("canaries")
+        canary = None if spec.get("canaries") is None else Canaries(**spec["canaries"])
         if planted is not None and (planted.folder / "canaries").exists():
             return Candidates(load_cohort(planted.folder / "canaries"), coins, canary=canary)
         if planted is not None and (gradients := load_gradients(planted.folder)):
