@@ -68,6 +68,14 @@ class ThreatModel:
         """Whether training runs exactly as without this adversary."""
         return not self.alters
 
+    @property
+    def told_masks(self) -> bool:
+        """Whether it is told the masks of the samples behind its targets.
+
+        With candidates the masks granted are theirs: those of the members beside them would tell who of them is one.
+        """
+        return "labels" in self.knows and "candidates" not in self.knows
+
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ThreatModel:
         """Read a threat model from plain JSON."""

@@ -77,6 +77,26 @@ def test_what_a_colluder_holds_raises_chance(ground: Ground) -> None:
     assert held[0].chance.mean() > plain[0].chance.mean() + 0.1
 
 
+def test_known_masks_raise_chance_of_fidelity_and_of_identity(ground: Ground) -> None:
+    told = replace(ground, masks=True)
+    plain, known = (score_images(images(ground, truth(ground)), range(10), g)[0] for g in (ground, told))
+    assert [e.chance_name for e in known[:2]] == ["translated-masks", "known masks"]
+    assert known[0].chance.mean() > plain[0].chance.mean() + 0.02
+    assert known[1].chance.mean() > plain[1].chance.mean() + 0.1, "a lesion is known again at the next visit"
+    nobody = replace(told, validation=ground.validation.take([]))
+    assert score_images(images(ground, truth(ground)), range(10), nobody)[0][0].chance_name == "translated-masks"
+    alone = replace(told, owned="none")
+    assert score_images(images(ground, truth(ground)), range(10), alone)[0][0].chance_name == "flat"
+
+
+def test_the_better_of_two_guesses_about_the_target_itself_counts_for_identity(ground: Ground) -> None:
+    both = replace(ground, masks=True, held=("flair",), members=replace(ground.members, images=_without(ground.members, "flair")))
+    (_, identity, *_) = score_images(images(ground, truth(ground)), range(10), both)[0]
+    assert identity.chance_name in ("own images", "known masks")
+    alone = score_images(images(ground, truth(ground)), range(10), replace(both, masks=False))[0][1]
+    assert (alone.chance_name, identity.chance.mean() >= alone.chance.mean()) == ("own images", True)
+
+
 def test_an_adversary_without_images_guesses_a_flat_one(ground: Ground) -> None:
     found, _ = score_images(images(ground, truth(ground)), range(10), replace(ground, owned="none"))
     assert found[0].chance_name == "flat"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leakaudit.attacks import EvidenceError, Images, Masks, Values
-from leakaudit.cohorts import regions
+from leakaudit.cohorts import Cohort, regions
 from leakaudit.cohorts.phantom import Phantom, PhantomParams
 from leakaudit.engine.endpoints import Endpoint, Ground
 from leakaudit.engine.update_endpoints import score_updates
@@ -83,6 +83,30 @@ def test_ranks_take_no_part_in_the_matching(ground: Ground) -> None:
         chance.append(found.chance.mean())
     assert chance[0] == pytest.approx(1 / 31), "forty in the gallery, and nine others behind the update"
     assert np.mean(hits) < 0.1
+
+
+def test_who_knows_the_masks_behind_an_update_identifies_by_them(ground: Ground) -> None:
+    plain, told = (
+        by_name(score_updates(evidence(truth(ground)), UPDATES, g)[0])["identity"] for g in (ground, replace(ground, masks=True))
+    )
+    assert (plain.chance_name, told.chance_name) == ("1 of 38", "known masks")
+    assert set(np.unique(np.round(told.chance, 6))) <= {*np.unique(np.round(plain.chance, 6)), 1.0}
+    assert told.chance.mean() > plain.chance.mean() + 0.1
+    np.testing.assert_allclose(told.score, plain.score)
+
+
+def test_where_the_masks_identify_as_often_as_the_truth_nothing_is_left_to_tell(ground: Ground) -> None:
+    # Images that are nothing but their masks, in both visits: whoever knows the masks knows them.
+    def painted(cohort: Cohort) -> Cohort:
+        return replace(cohort, images=np.repeat(regions(cohort.labels)[:, :1], cohort.images.shape[1], axis=1))
+
+    assert ground.gallery is not None
+    members, gallery = painted(ground.members), painted(ground.members)
+    bare = replace(
+        ground, members=members, gallery=gallery, auxiliary=painted(ground.auxiliary), validation=painted(ground.validation)
+    )
+    assert "identity" in by_name(score_updates(evidence(truth(bare)), UPDATES, bare)[0])
+    assert "identity" not in by_name(score_updates(evidence(truth(bare)), UPDATES, replace(bare, masks=True))[0])
 
 
 def test_masks_and_volumes_of_updates(ground: Ground) -> None:

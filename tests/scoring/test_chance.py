@@ -8,7 +8,7 @@ import pytest
 from leakaudit.scoring.assignment import matched_scores
 from leakaudit.scoring.chance import choose, contrast_mean, image_baselines, mask_baselines, medoid, position_mean
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.holdings import fit_translation
+from leakaudit.scoring.holdings import fit_translation, images_of_masks
 
 
 @pytest.fixture
@@ -132,6 +132,27 @@ def test_translation_of_noise_gains_nothing_and_misfits_are_refused():
         fit_translation(np.zeros_like(held), target)
     with pytest.raises(EvidenceError, match="1 modalities"):
         fit_translation(held, target).apply(np.zeros((1, 2, 30, 30)))
+
+
+@pytest.mark.parametrize("spatial", [(20, 20), (8, 9, 10)])
+def test_known_masks_tell_what_is_inside_them_and_nothing_elsewhere(spatial):
+    rng = np.random.default_rng(0)
+    masks = (rng.random((90, 2, *spatial)) < 0.1).astype(float)
+    common = rng.normal(1, 1, (1, 2, *spatial))
+    images = common + np.stack([3 * masks[:, 0] - masks[:, 1], np.zeros((90, *spatial))], axis=1)
+    guess = images_of_masks(images[:80], masks[:80], [0] * 80, masks[80:], [0] * 10)
+    error = np.abs(guess - images[80:])
+    assert error[:, 0].mean() < 0.25 * np.abs(images[:80].mean(axis=0) - images[80:])[:, 0].mean()
+    assert error[:, 1].mean() < 0.02
+    other = images_of_masks(images[:80], masks[:80], [0] * 80, np.roll(masks[80:], 1, axis=0), [0] * 10)
+    assert np.abs(other - images[80:])[:, 0].mean() > 2 * error[:, 0].mean()
+
+
+def test_masks_that_do_not_belong_to_the_images_are_refused():
+    x, y = np.ones((3, 1, 6, 6)), np.ones((3, 2, 6, 6))
+    for images, masks, known, at in ((x, y[:2], y, [0] * 3), (x, y, y[:, :1], [0] * 3), (x, y, y, [0] * 2)):
+        with pytest.raises(EvidenceError, match="belong together"):
+            images_of_masks(images, masks, [0] * 3, known, at)
 
 
 def test_matching_is_the_best_of_all_assignments():

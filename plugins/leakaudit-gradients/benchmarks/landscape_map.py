@@ -1,4 +1,4 @@
-"""The learned map of the landscape: from gradients to images, beside the same map from masks alone."""
+"""The learned map of the landscape: from gradients to images, beside what masks alone tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from landscape_data import Scene
 from landscape_search import prepared
 from landscape_variants import Variant
-from leakaudit_gradients.inverter import from_masks
 from leakaudit_gradients.inverter_map import fit
 from leakaudit_gradients.inverter_sketch import Sketch
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from torch.func import vmap
 
 from leakaudit.cohorts import regions
 from leakaudit.models import Tensors
+from leakaudit.scoring.holdings import images_of_masks
 
 __all__ = ["MAPS", "learned", "masked"]
 
@@ -56,8 +56,11 @@ def learned(variant: Variant, scene: Scene, seed: int) -> tuple[NDArray[np.float
 
 
 def masked(scene: Scene) -> NDArray[np.float32]:
-    """Return what the same regression makes of the victims' true masks: what a gradient need not tell."""
-    return from_masks(scene.own, scene.tensors()[1].numpy())
+    """Return what the victims' true masks tell of their images: what a gradient need not tell."""
+    own, victims = scene.own, scene.victims
+    at, mine = ([sample.position for sample in cohort.samples] for cohort in (own, victims))
+    guess = images_of_masks(own.images, regions(own.labels), at, regions(victims.labels), mine)
+    return np.asarray(guess, dtype=np.float32)
 
 
 def _images(flat: NDArray[np.float64], scene: Scene) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from leakaudit.protocols import Holdings, Sampling, Schedule
 from leakaudit.protocols.federated import Federated
 from leakaudit.protocols.params import FederatedParams
 from leakaudit.wire import Message, MessageLog, Recorder, Seat, Secret, Wire
+from leakaudit.wire.recording import write_tensors
 
 torch.set_num_threads(1)
 MODALITIES = ("t1", "t2")
@@ -115,6 +116,7 @@ def build(
     victims: Cohort | None = None,
     auxiliary: Cohort | None = None,
     owns: str = "same",
+    told: bool = False,
     side: int = 16,
     training: Mapping[str, Any] | None = None,
     network: Mapping[str, Any] | None = None,
@@ -131,6 +133,7 @@ def build(
         victims: The sites' patients.
         auxiliary: The adversary's patients.
         owns: The auxiliary regime.
+        told: Whether the masks behind the updates are granted.
         side: Voxels along each axis.
         training: Changes of the training parameters.
         network: Changes of the network's parameters.
@@ -169,7 +172,8 @@ def build(
     spec = {"target": f"{__name__}:Halving", "params_target": f"{__name__}:HalvingParams", "params": {}}
     data = {
         "threat": {
-            "plays": ["aggregator"], "channels": ["update", "model"], "knows": ["architecture", "defense"], "auxiliary": owns,
+            "plays": ["aggregator"], "channels": ["update", "model"], "auxiliary": owns,
+            "knows": ["architecture", "defense", *(["labels"] if told else [])],
         },
         "facts": asdict(protocol.facts), "modalities": MODALITIES,
         "defenses": [{"name": "halving", "seats": ["site"], "stochastic": stochastic}] if defended else [],
@@ -189,6 +193,9 @@ def build(
     }  # fmt: skip
     (folder / "view.json").write_text(json.dumps(data))
     save_cohort(folder / "auxiliary", auxiliary)
+    if told:
+        labels = {t: torch.from_numpy(victims.labels[rows[s]]) for t, s in tokens.items()}
+        write_tensors(folder / "labels.safetensors", labels)
     return World(folder=folder, victims=victims, sites=rows, tokens=tokens)
 
 

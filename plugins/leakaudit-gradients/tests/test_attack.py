@@ -83,6 +83,36 @@ def test_the_update_of_a_site_with_one_sample_gives_its_image_away(world: Any, t
     assert max(scores(tools, made, exchanged)) < max(chance) + 1
 
 
+def test_known_masks_are_used_and_not_returned(world: Any, tools: Any) -> None:
+    made = world(told=True, network={"channels": [16, 32, 32]})
+    seat = Seat(SeatFacts(id="adversary", role="adversary"), Secret.from_seed(5))
+    (known,) = GradientMatching(GradientMatchingParams(iterations=60, masks="known"), seat).run(made.view())
+    assert isinstance(known, Images)
+    searched, _ = run(made, iterations=60)
+    assert (known.name, known.about) == (searched.name, searched.about)
+    gained = np.subtract(scores(tools, made, known), scores(tools, made, searched))
+    assert gained.min() > 1, "the search that need not look for masks ends nearer"
+
+
+def test_known_masks_help_nothing_where_the_batches_are_not_known(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    made = world(told=True, counts=(2, 2), training={"batch_size": 1})
+    seat = Seat(SeatFacts(id="adversary", role="adversary"), Secret.from_seed(5))
+    (known,) = GradientMatching(GradientMatchingParams(iterations=2, masks="known"), seat).run(made.view())
+    assert "which sample is in which is not known" in caplog.text
+    assert isinstance(known, Images)
+    assert np.array_equal(known.images, run(made, iterations=2)[0].images)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_masks_are_asked_for_only_where_they_are_said_to_be_known(world: Any, told: bool) -> None:
+    params = GradientMatchingParams(masks="known" if told else "unknown")
+    requires = params.requires(world().view().facts)
+    assert ("labels" in requires.threat.knows) == told
+    if told:
+        with pytest.raises(PermissionError, match="labels"):
+            run(world(), iterations=1, masks="known")
+
+
 def test_the_same_seat_finds_the_same_images(world: Any) -> None:
     made = world(counts=(2, 2))
     first, second = run(made, iterations=4), run(made, iterations=4)

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from leakaudit.attacks.contents import DefenseFacts, PlantedGradient, Shadow, load_cohort
 from leakaudit.attacks.evidence import Target
@@ -18,7 +20,7 @@ from leakaudit.facts import CohortFacts, ProtocolFacts
 from leakaudit.models.canary import GradientCanary
 from leakaudit.models.task import Task, TaskSpec, load_task
 from leakaudit.plugins.targets import import_target
-from leakaudit.protocols.sending import send_through
+from leakaudit.protocols.sending import restored
 from leakaudit.threats import ThreatModel
 from leakaudit.wire.messages import Message
 from leakaudit.wire.recording import MessageLog, read_tensors
@@ -110,6 +112,21 @@ class View:
         return self._cohort("candidates") if shuffled is None else shuffled
 
     @cached_property
+    def labels(self) -> dict[str, NDArray[np.uint8]]:
+        """The masks of the samples behind each target, by token: canonical labels (size, *spatial), in no order.
+
+        In the shuffled message set they are still those of the target, while the messages are somebody else's. Chance knows them,
+        too, and evidence about masks or volumes is refused.
+
+        Raises:
+            PermissionError: The threat model does not grant them, or grants candidates, whose masks these then are.
+        """
+        if not self.threat.told_masks:
+            self._granted("labels")
+            raise PermissionError("with candidates, the masks granted are theirs: see View.candidates")
+        return {token: labels.numpy() for token, labels in read_tensors(self._folder / "labels.safetensors").items()}
+
+    @cached_property
     def shadows(self) -> tuple[Shadow, ...]:
         """Shadow models of the engine."""
         listing = self._data.get("shadows", [])
@@ -122,7 +139,7 @@ class View:
         """Return what answers as the deployed model would with a shadow model's weights, in evaluation mode.
 
         Images (n, modalities, *spatial) in, logits (n, regions, *spatial) out. Defenses at the cut that the shadow model learned
-        under act at prediction too, as they do in the deployed model, under fresh randomness.
+        under act at prediction too, as they do in the deployed model, under fresh randomness, with what they learned along with it.
 
         Raises:
             PermissionError: The threat model does not grant the architecture.
@@ -130,15 +147,14 @@ class View:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of weights that are replaced at once
             network = self.task.build()
-        network.load_state_dict(dict(shadow.state))
         clients, links = self.facts.seats_of("client"), self._data.get("shadow_sends", [])
+        sending: list[tuple[str, Chain]] = []
         if clients and links:
             secret = Secret(bytes.fromhex(self._data["secret"])).branch("predictor", str(self._predictors))
             self._predictors += 1
             seats = [Seat(c, secret.branch(c.id), device=self.device, protocol=self.facts, task=self.task) for c in clients]
-            guards = [Chain([_defense(d, seat) for d in links if seat.role in d["seats"]], seat) for seat in seats]
-            send_through(network, [(c.id, guard) for c, guard in zip(clients, guards, strict=True)])
-        return network.to(self.device).eval()
+            sending = [(s.id, Chain([_defense(d, s) for d in links if s.role in d["seats"]], s)) for s in seats]
+        return restored(network, shadow.state, sending).to(self.device).eval()
 
     @cached_property
     def gradients(self) -> tuple[PlantedGradient, ...]:

@@ -61,6 +61,7 @@ class Ground:
         gallery: Other visits, or None.
         owned: What the adversary's auxiliary images are (`"none"`, `"noise"`, ...).
         held: Modalities that the adversary's own seats hold of the targets.
+        masks: Whether the adversary is told the masks of the targets.
         attacked: Attacked patients; behind an update others may be, too.
     """
 
@@ -70,6 +71,7 @@ class Ground:
     gallery: Cohort | None
     owned: str
     held: tuple[str, ...] = ()
+    masks: bool = False
     attacked: tuple[str, ...] = ()
 
 
@@ -79,9 +81,13 @@ def positions(cohort: Cohort) -> list[int]:
 
 
 def choose_chance(ground: Ground, chance: Callable[[Cohort], dict[str, Any]], score: Callable[[Any, Cohort], Floats]) -> str:
-    """Choose the baseline on the validation patients; with none, the first in the alphabet that uses the auxiliary set."""
+    """Choose the baseline on the validation patients.
+
+    With none, one that is made of something of the target itself (`translated-...`), or else the first in the alphabet that uses
+    the auxiliary set.
+    """
     if not len(ground.validation):
-        return min(chance(ground.members.take([0])), key=lambda name: (name == "flat", name))
+        return min(chance(ground.members.take([0])), key=lambda name: (name == "flat", not name.startswith("translated"), name))
     patients = [s.patient for s in ground.validation.samples]
     guesses = chance(ground.validation)
     return choose({n: average_by_patient(score(g, ground.validation), patients)[1] for n, g in guesses.items()}).name

@@ -1,21 +1,25 @@
-"""What a threat model grants: the parties' defenses, weights for replicas, shadow models, and one's own canaries."""
+"""What a threat model grants: the parties' defenses, weights for replicas, masks, shadow models, and one's own canaries."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from leakaudit.engine.adversary import Sources, owned_cohort
 from leakaudit.engine.canaries import Gradients
 from leakaudit.engine.training import Training
 from leakaudit.threats import ThreatModel
+from leakaudit.wire.recording import write_tensors
 from leakaudit.wire.seats import Secret
 
-__all__ = ["gradient_canaries", "known_defenses", "shadow_sends", "write_replicas", "write_shadows"]
+__all__ = ["gradient_canaries", "known_defenses", "shadow_sends", "write_labels", "write_replicas", "write_shadows"]
 
 
 def known_defenses(training: Training, threat: ThreatModel) -> list[dict[str, Any]]:
@@ -64,6 +68,23 @@ def _states(folder: Path, sources: Sources, seat: str, last: int) -> dict[str, s
         if not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
     return {round_: path.name for round_, path in found.items()}
+
+
+def write_labels(folder: Path, training: Training, behind: Mapping[str, Sequence[int]], salt: Secret) -> None:
+    """Write the masks of the samples behind each target into a view.
+
+    They stay with their token in the shuffled set, too: there the adversary knows the masks of one patient and sees the messages
+    of another.
+
+    Args:
+        folder: The view.
+        training: The training.
+        behind: Rows among the members behind each token.
+        salt: Salt of the view's tokens; samples of an update stand in an order that says nothing of when they were drawn.
+    """
+    orders = {token: sorted(rows, key=lambda row: salt.token(f"mask-{token}-{row}")) for token, rows in behind.items()}
+    labels = training.members.labels
+    write_tensors(folder / "labels.safetensors", {t: torch.from_numpy(np.array(labels[rows])) for t, rows in orders.items()})
 
 
 def gradient_canaries(

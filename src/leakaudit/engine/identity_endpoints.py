@@ -34,7 +34,7 @@ GALLERY = 100
 
 
 def score_identity(
-    images: Any, guess: Any, truth: Cohort, ground: Ground, *, shown: bool = True, held: Any = None
+    images: Any, guess: Any, truth: Cohort, ground: Ground, *, shown: bool = True, told: tuple[str, Any] | None = None
 ) -> Endpoint | None:
     """Return rank-1 re-identification in a gallery of other visits (of the same visit where there is no other).
 
@@ -44,12 +44,12 @@ def score_identity(
         truth: The true samples of these rows.
         ground: The truth.
         shown: Whether raw numbers and exchanged evidence are wanted, too.
-        held: What an adversary who holds other images of the same patients makes of those, (rows, modalities, *spatial). Chance
-            is then how often that finds the patient.
+        told: What an adversary makes of what it holds or knows of the same patients, as `told_images` gives it. Chance is then how
+            often that finds the patient.
 
     Returns:
-        None where patients have no other visit in the gallery, or where the adversary's own images find them about as often as
-        the true ones do, so that messages can tell it nothing more.
+        None where patients have no other visit in the gallery, or where what the adversary has of them finds them about as often as
+        the true images do, so that messages can tell it nothing more.
     """
     gallery = gallery_for(truth, ground)
     if gallery is None:
@@ -59,8 +59,8 @@ def score_identity(
     places = [columns.index(p) for p in keys]
     found, best = identify(matrix, places), identify(alike.of(truth.images)[2], places)
     chance, name = np.full(len(keys), found.chance), f"1 of {found.gallery}"
-    if held is not None:
-        chance, name = np.maximum(chance, identify(alike.of(held)[2], places).rank1), "own images"
+    if told is not None:
+        chance, name = np.maximum(chance, identify(alike.of(told[1])[2], places).rank1), told[0]
         if float((best.rank1 - chance).mean()) < MIN_ROOM:
             return None
     more: dict[str, Any] = {}

@@ -10,21 +10,18 @@ import numpy as np
 
 from leakaudit.attacks.evidence import EvidenceError, Images
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.engine.endpoints import Endpoint, Ground, choose_chance, endpoint_of, patient_mean, positions
+from leakaudit.engine.blind_images import blind_images, told_images
+from leakaudit.engine.endpoints import Endpoint, Ground, choose_chance, endpoint_of, patient_mean
 from leakaudit.engine.evidence_matrix import exchange_images
 from leakaudit.engine.identity_endpoints import score_canary, score_identity
 from leakaudit.engine.raw import Raw
 from leakaudit.engine.unordered import same_matching
-from leakaudit.scoring.chance import image_baselines
 from leakaudit.scoring.checks import Floats
-from leakaudit.scoring.holdings import fit_translation
 from leakaudit.scoring.images import masked_mse, masked_nmi, masked_psnr, masked_ssim, ms_ssim, ms_ssim_scales
 
-__all__ = ["Picture", "paired_ssim", "ranges_of", "score_images"]
+__all__ = ["Picture", "paired_ssim", "ranges_of", "score_images", "ssim_of"]
 
 PICTURES = 4
-HELD = "translated-holdings"
-"""The guess of an adversary who holds other images of the same patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +62,9 @@ def score_images(
     patients = [s.patient for s in truth.samples]
 
     def chance_of(cohort: Cohort) -> dict[str, Any]:
-        return _image_chance(ground, evidence.modalities, cohort if ground.held else cohort.channels(evidence.modalities))
+        return blind_images(ground, evidence.modalities, cohort)
 
-    def ssim(guess: Any, cohort: Cohort) -> Floats:
-        return _by_modality(masked_ssim, guess, cohort.channels(evidence.modalities), ranges)
-
+    ssim = ssim_of(evidence.modalities, ranges)
     name = choose_chance(ground, chance_of, ssim)
     guess = chance_of(whole)[name]
     if groups:
@@ -84,8 +79,10 @@ def score_images(
         }
         more["exchange"] = None if groups else exchange_images(evidence.images, guess, truth, ranges)
     fidelity = endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, **more)
-    held = chance_of(whole).get(HELD)
-    identity = None if groups else score_identity(evidence.images, guess, truth, ground, shown=shown, held=held)
+    identity = None
+    if not groups:
+        told = told_images(ground, evidence.modalities, whole, ssim)
+        identity = score_identity(evidence.images, guess, truth, ground, shown=shown, told=told)
     endpoints = [e for e in (fidelity, identity, score_canary(evidence.images, truth, ground, shown=shown)) if e is not None]
     return endpoints, _pictures(evidence.images, guess, truth, score) if shown else []
 
@@ -93,6 +90,11 @@ def score_images(
 def ranges_of(ground: Ground, modalities: Sequence[str]) -> Floats:
     """Return the data range of each modality by the auxiliary patients, or for want of them by the members."""
     return _ranges((ground.auxiliary if len(ground.auxiliary) else ground.members).channels(modalities))
+
+
+def ssim_of(modalities: Sequence[str], ranges: Floats) -> Callable[[Any, Cohort], Floats]:
+    """Return the masked SSIM of guesses with the samples of a cohort, mean over the modalities guessed, by sample."""
+    return lambda guess, cohort: _by_modality(masked_ssim, guess, cohort.channels(modalities), ranges)
 
 
 def paired_ssim(images: Any, truth: Cohort, ranges: Floats) -> Floats:
@@ -112,21 +114,6 @@ def _ranges(cohort: Cohort) -> Floats:
 def _by_modality(metric: Callable[..., Floats], guess: Any, truth: Cohort, ranges: Floats) -> Floats:
     scores = [metric(guess[:, i], truth.images[:, i], truth.brain, ranges[i]) for i in range(len(truth.modalities))]
     return np.asarray(np.mean(scores, axis=0))
-
-
-def _image_chance(ground: Ground, modalities: Sequence[str], targets: Cohort) -> dict[str, Any]:
-    """Return the baselines for `targets`: what the adversary could say without the messages."""
-    auxiliary = ground.auxiliary.channels(modalities)
-    flat = {"flat": np.zeros((len(targets), len(modalities), *targets.shape))}
-    if ground.owned in ("none", "noise") or not len(ground.auxiliary):
-        return flat
-    found: dict[str, Any] = flat | image_baselines(auxiliary.images, auxiliary.brain, positions(auxiliary), positions(targets))
-    if ground.held:
-        held, mine = ground.auxiliary.channels(ground.held), targets.channels(ground.held)
-        found[HELD] = np.stack(
-            [fit_translation(held.images, auxiliary.images[:, i]).apply(mine.images) for i in range(len(modalities))], axis=1
-        )
-    return found
 
 
 def _numbers(images: Any, guess: Any, truth: Cohort, ranges: Floats) -> dict[str, Raw]:

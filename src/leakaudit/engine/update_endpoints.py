@@ -10,13 +10,15 @@ import numpy as np
 
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Values
 from leakaudit.cohorts.cohort import Cohort
+from leakaudit.engine.blind_images import told_images
 from leakaudit.engine.endpoints import Endpoint, Ground
 from leakaudit.engine.identity_endpoints import Likeness, gallery_for, identity_numbers
-from leakaudit.engine.image_endpoints import Picture, paired_ssim, ranges_of, score_images
+from leakaudit.engine.image_endpoints import Picture, paired_ssim, ranges_of, score_images, ssim_of
 from leakaudit.engine.mask_endpoints import paired_dice, score_masks, score_values
 from leakaudit.engine.unordered import Behind, behind, expanded, reordered
 from leakaudit.scoring.checks import Floats
-from leakaudit.scoring.identity import identify
+from leakaudit.scoring.identity import Identification, identify
+from leakaudit.scoring.leakage import MIN_ROOM
 
 __all__ = ["score_updates"]
 
@@ -110,29 +112,36 @@ def _identity(images: Any, found: Behind, ground: Ground, modalities: Sequence[s
     """Return rank-1 re-identification of the attacked patients behind updates: is this patient's image among those of the update?
 
     The nearest image of an update counts for each patient behind it, and the other patients behind it are no wrong answers, so
-    that chance is 1 among the rest of the gallery.
+    that chance is 1 among the rest of the gallery, or for an adversary that knows something of the patients behind an update how
+    often that finds one. None where there is nothing to tell, as in `score_identity`.
     """
-    truth = ground.members.take(list(found.rows)).channels(modalities)
+    whole = ground.members.take(list(found.rows))
+    truth = whole.channels(modalities)
     gallery = gallery_for(truth, ground)
     if gallery is None:
         return None
     groups = [[i for i, k in enumerate(found.group) if k == g] for g in range(len(found.places))]
     alike = Likeness(truth, gallery, ground.auxiliary.channels(modalities))
-    keys, columns, matrix = alike.of(images, groups)
+    keys, columns, seen = alike.of(images, groups)
     names = [s.patient for s in truth.samples]
     rivals = {p: {names[i] for rows in groups if p in {names[k] for k in rows} for i in rows} - {p} for p in keys}
-    best = alike.of(truth.images, groups)[2]
-    for scores in (matrix, best):
+    asked = [row for row, patient in enumerate(keys) if patient in set(ground.attacked)]
+    patients = tuple(keys[row] for row in asked)
+
+    def ranks_of(scores: Floats) -> Identification:
         for row, patient in enumerate(keys):
             scores[row, [columns.index(r) for r in rivals[patient] if r in columns]] = _NEVER
-    asked = [row for row, patient in enumerate(keys) if patient in set(ground.attacked)]
-    places = [columns.index(keys[row]) for row in asked]
-    ranks, top = identify(matrix[asked], places), identify(best[asked], places)
-    patients = tuple(keys[row] for row in asked)
+        return identify(scores[asked], [columns.index(p) for p in patients])
+
+    ranks, best = ranks_of(seen), ranks_of(alike.of(truth.images, groups)[2])
     left = np.array([len(columns) - len(rivals[p] & set(columns)) for p in patients], dtype=np.float64)
-    chance: Floats = 1 / left
-    more: dict[str, Any] = {"raw": identity_numbers(ranks, top, other=ground.gallery is not None)} if shown else {}
+    chance, name = 1 / left, f"1 of {left.mean():.0f}"
+    told = told_images(ground, modalities, whole, ssim_of(modalities, ranges_of(ground, modalities)))
+    if told is not None:
+        chance, name = np.maximum(chance, ranks_of(alike.of(told[1], groups)[2]).rank1), told[0]
+        if float((best.rank1 - chance).mean()) < MIN_ROOM:
+            return None
+    more: dict[str, Any] = {"raw": identity_numbers(ranks, best, other=ground.gallery is not None)} if shown else {}
     return Endpoint(
-        name="identity", patients=patients, score=ranks.rank1, chance=chance, anchor=top.rank1,
-        chance_name=f"1 of {left.mean():.0f}", **more,
+        name="identity", patients=patients, score=ranks.rank1, chance=chance, anchor=best.rank1, chance_name=name, **more,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from leakaudit.cohorts.cohort import Cohort, Origin, Sample
 from leakaudit.engine.adversary import Sources, Truth, owned_cohort
 from leakaudit.engine.asked import REAL, SHUFFLED, AskedCandidates
 from leakaudit.engine.exchanged import update_exchange
-from leakaudit.engine.granted import gradient_canaries, known_defenses, shadow_sends, write_replicas, write_shadows
+from leakaudit.engine.granted import gradient_canaries, known_defenses, shadow_sends, write_labels, write_replicas, write_shadows
 from leakaudit.engine.specs import as_json
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
@@ -69,9 +69,13 @@ class ViewWriter:
             shutil.copyfile(path, folder / "own.safetensors")
         canaries, tokens = gradient_canaries(self.sources.gradients, self._salt, (REAL, SHUFFLED))
         self.candidates.update(tokens)
+        targets = self._targets()
+        if self.threat.told_masks:
+            behind = {t.token: self.behind[t.token] if t.kind == "message" else (self.rows[t.token],) for t in targets}
+            write_labels(folder, self.training, behind, self._salt)
         data = {
             "threat": as_json(self.threat), "facts": as_json(self.facts), "modalities": self.training.members.modalities,
-            "targets": [asdict(t) for t in self._targets()], "defenses": known_defenses(self.training, self.threat),
+            "targets": [asdict(t) for t in targets], "defenses": known_defenses(self.training, self.threat),
             "replicas": write_replicas(folder, self.training, self.threat, self.sources),
             "protocol": {**self.training.spec["protocol"], "cohort": self.training.spec["cohort_facts"]},
             "task": asdict(self.training.task_spec), "secret": self.secret.branch("replicas").key.hex(),

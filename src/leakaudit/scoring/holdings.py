@@ -1,16 +1,21 @@
-"""Chance of a colluding client: its own modalities already tell much of the target's (FLAIR can be translated into T1)."""
+"""Chance of an adversary that has something of the targets: other modalities (FLAIR can be translated into T1), or masks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from leakaudit.scoring.chance import position_mean
 from leakaudit.scoring.checks import EvidenceError, Floats, finite
 
-__all__ = ["Translation", "fit_translation"]
+__all__ = ["Translation", "fit_translation", "images_of_masks"]
+
+_MOST = 64
+"""Auxiliary images that a translation of masks is fitted on at most: 200 in their place gained .001 of SSIM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +89,37 @@ def _features(image: Floats, radius: int) -> Floats:
     ]
     stack = np.concatenate([*columns, image**2, np.ones((1, *spatial))])
     return np.moveaxis(stack, 0, -1)
+
+
+def images_of_masks(
+    images: ArrayLike, masks: ArrayLike, positions: Sequence[int], known: ArrayLike, targets: Sequence[int]
+) -> Floats:
+    """Return the best guess of targets whose masks are known: a translation of the mean image and the masks, by `fit_translation`.
+
+    In and around a lesion the guess is what lesions look like, elsewhere about the mean image. On phantoms this explains an eighth
+    of what lies between the mean and the truth (SSIM), and finds most patients among 50.
+
+    Args:
+        images: Auxiliary images, shape (samples, modalities, *spatial).
+        masks: Their region masks, 0 and 1, shape (samples, regions, *spatial).
+        positions: Slice position of each auxiliary image.
+        known: Masks of the targets, shape (targets, regions, *spatial).
+        targets: Slice position of each target.
+
+    Returns:
+        Shape (targets, modalities, *spatial).
+
+    Raises:
+        EvidenceError: A value is not finite, or shapes or lengths differ.
+    """
+    x, y, of = finite("the auxiliary images", images), finite("the auxiliary masks", masks), finite("the known masks", known)
+    if y.shape != (len(x), *of.shape[1:]) or y.shape[2:] != x.shape[2:] or len(of) != len(targets):
+        raise EvidenceError(f"images of shape {x.shape}, masks of shape {y.shape} and {of.shape} do not belong together")
+    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST)).round().astype(int))
+    at = [positions[i] for i in some]
+    held = np.concatenate([position_mean(x, positions, at), y[some]], axis=1)
+    mine = np.concatenate([position_mean(x, positions, targets), of], axis=1)
+    # A neighborhood in a volume has 27 voxels for each of the channels, which adds little and costs much memory.
+    radius = 1 if x.ndim == 4 else 0
+    guesses = [fit_translation(held, x[some, i], radius=radius).apply(mine) for i in range(x.shape[1])]
+    return np.stack(guesses, axis=1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from leakaudit.attacks import Attack, Evidence, Images, Masks, View
+from leakaudit.cohorts import regions
 from leakaudit.errors import UserError
 from leakaudit.models import Tensors
 from leakaudit_gradients.batchstats import statistics_of
@@ -34,11 +35,13 @@ _STEADY = 0.05
 class GradientMatching(Attack[GradientMatchingParams]):
     """Gradient inversion of whole updates, all sites with equally many samples in one batch.
 
-    For every update it returns as many images and masks as the site has samples, in no order.
+    For every update it returns as many images as the site has samples, and masks where it is not told them, in no order.
     """
 
     def run(self, view: View) -> Sequence[Evidence]:
-        """Return `Images` and `Masks` (both unordered) about every update of the view, those of each round by themselves.
+        """Return `Images`, and `Masks` unless these are known, about every update of the view, those of each round by themselves.
+
+        Both are unordered.
 
         Raises:
             UserError: The view holds no auxiliary images, which say at least how large an image is.
@@ -51,7 +54,7 @@ class GradientMatching(Attack[GradientMatchingParams]):
         for group in together(sent, by_seat=bool(defended_sites(view))):
             guess = self._match(view, group, known, method)
             found |= {s.target.token: (guess.images[i], guess.masks[i]) for i, s in enumerate(group)}
-        return by_round(_evidence(view, found), sent)
+        return by_round(_evidence(view, found, masks=self.params.masks == "unknown"), sent)
 
     def _method(self, view: View) -> Method:
         method = self._chosen(view)
@@ -76,12 +79,25 @@ class GradientMatching(Attack[GradientMatchingParams]):
         samples = group[0].target.size
         run = LocalRun.of(samples, batch_of(view, samples), *self.params.passes(view.facts))
         goal = self._goal(view, group, known, run)
+        if self.params.masks == "known":
+            goal = replace(goal, masks=self._masks(view, group, run))
         if method.statistics:
             goal = replace(goal, statistics=self._statistics(view, group, run))
         if method.pca:
             goal = replace(goal, span=known.span())
         generator = self.seat.rng("starts")
         return match(goal, method, starts(known, method, len(group), samples, self.params.restarts, generator))
+
+    def _masks(self, view: View, group: Sequence[Sent], run: LocalRun) -> Tensor | None:
+        """Return the true masks (targets, samples, regions, *spatial) of a group; None where it is not known which goes where."""
+        if run.pass_steps > 1:
+            self.seat.log.warning(
+                "a pass of %s is several batches, and which sample is in which is not known: masks are searched for all the same",
+                ", ".join(s.seat for s in group),
+            )
+            return None
+        masks = np.stack([regions(view.labels[s.target.token]) for s in group])
+        return torch.from_numpy(masks).to(view.device)
 
     def _statistics(self, view: View, group: Sequence[Sent], run: LocalRun) -> tuple[Tensors, Callable[[Tensor], Tensors]] | None:
         """Return the batch statistics behind the updates of a group, and how they are simulated; None where they are not known."""
@@ -121,15 +137,13 @@ def _nothing(_images: Tensor, _masks: Tensor) -> dict[str, Tensor]:
     return {}
 
 
-def _evidence(view: View, found: Mapping[str, tuple[Tensor, Tensor]]) -> list[Evidence]:
+def _evidence(view: View, found: Mapping[str, tuple[Tensor, Tensor]], *, masks: bool) -> list[Evidence]:
     targets = [target for target in view.targets if target.kind == "message"]
     about = tuple(target.token for target in targets for _ in range(target.size))
-    images, masks = (
-        np.concatenate([found[target.token][i].cpu().numpy().astype(np.float32) for target in targets]) for i in (0, 1)
-    )
-    return [
-        Images(
-            name="update/images", channel="update", about=about, images=images, modalities=view.modalities, ordered=False
-        ),
-        Masks(name="update/masks", channel="update", about=about, masks=masks, ordered=False),
-    ]  # fmt: skip
+    arrays = [np.concatenate([found[t.token][i].cpu().numpy().astype(np.float32) for t in targets]) for i in (0, 1)]
+    images = Images(
+        name="update/images", channel="update", about=about, images=arrays[0], modalities=view.modalities, ordered=False
+    )  # fmt: skip
+    if not masks:
+        return [images]
+    return [images, Masks(name="update/masks", channel="update", about=about, masks=arrays[1], ordered=False)]

@@ -21,7 +21,7 @@ from leakaudit_gradients.inverter_sketch import MadeUp, Sketch, made_up
 from leakaudit_gradients.localrun import LocalRun
 from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
-__all__ = ["GradientInverter", "from_masks", "simulated"]
+__all__ = ["GradientInverter", "simulated"]
 
 _AT_ONCE = 8
 """Simulated updates that are computed at once."""
@@ -110,23 +110,3 @@ def _bounded(flat: NDArray[np.float64], own: Cohort) -> NDArray[np.float32]:
     axes = (0, *range(2, own.images.ndim))
     low, high = own.images.min(axis=axes, keepdims=True), own.images.max(axis=axes, keepdims=True)
     return np.clip(flat.reshape(-1, *own.images.shape[1:]), low, high).astype(np.float32)
-
-
-def from_masks(own: Cohort, masks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what the same map makes of the true masks alone: the baseline that belongs beside `gradient-inverter`.
-
-    An update depends on the mask, too, and the mask tells something of the image. Only what exceeds this baseline is the image's
-    own.
-
-    Args:
-        own: Auxiliary patients.
-        masks: (m, regions, *spatial), of the patients to predict.
-
-    Returns:
-        Images (m, modalities, *spatial).
-    """
-    features = regions(own.labels).reshape(len(own), -1).astype(np.float64)
-    names = sorted(set(own.patients))
-    groups = [names.index(s.patient) for s in own.samples]
-    learned = fit(features, own.images.reshape(len(own), -1).astype(np.float64), groups)
-    return _bounded(learned(masks.reshape(len(masks), -1).astype(np.float64)), own)

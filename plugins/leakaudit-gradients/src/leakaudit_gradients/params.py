@@ -79,6 +79,7 @@ class GradientMatchingParams(UpdateParams):
                 {"iterations": 4, "preset": "inverting-gradients", "rounds": [0, -1], "restarts": 2},
                 {"iterations": 4, "preset": "dlg", "tensors": ["encoders"], "pca": 0.01},
                 {"iterations": 4, "preset": "modern", "auxiliary": "noise"},
+                {"iterations": 4, "masks": "known"},
             ]
         }
     )
@@ -91,6 +92,11 @@ class GradientMatchingParams(UpdateParams):
         "statistics; `auto`: by the network: `batch-statistics` with batch normalization; `inverting-gradients` with instance "
         "normalization or max pooling, of which little is to be expected; else `smooth-unet` or `kinked-unet`, as the activations "
         "are (three times the evaluations with group normalization). The log says which and why.",
+    )
+    masks: Literal["unknown", "known"] = Field(
+        "unknown",
+        description="Whether the adversary is told the true masks, as an aggregator who made the annotations would be. Chance then "
+        "knows them, too, and no masks are returned. Else soft masks are searched for with the images.",
     )
     iterations: int | None = Field(
         None, ge=1, description="Evaluations of the gradient per target and restart: the attack's budget; default the preset's."
@@ -123,6 +129,13 @@ class GradientMatchingParams(UpdateParams):
     targets: int = Field(
         32, ge=1, description="Most targets and restarts that are computed at once; they do not influence each other."
     )
+
+    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
+        """A curious aggregator, who may be told the masks."""
+        asked = super().requires(facts)
+        if self.masks == "unknown" or isinstance(asked, NotApplicable):
+            return asked
+        return replace(asked, threat=replace(asked.threat, knows=(*asked.threat.knows, "labels")))
 
     def refuses_batches(self, facts: ProtocolFacts) -> str | None:
         """Allow one local step, where the batch's statistics follow from its images and can be read off the update."""

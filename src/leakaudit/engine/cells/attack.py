@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from leakaudit.attacks.contents import load_cohort, save_cohort
-from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, load_evidence
+from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Values, load_evidence
 from leakaudit.cohorts.cohort import Cohort, Origin
 from leakaudit.engine.adversary import Sources, adversary_secret, owned_cohort
 from leakaudit.engine.canaries import Gradients, admit, admit_gradients, coins_of, deal, load_gradients, save_gradients, toss
@@ -113,7 +113,8 @@ def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: Protoco
     """Check what evidence says of itself: coverage, endpoints and reports are built on it.
 
     Raises:
-        EvidenceError: It names a channel that the threat model does not use, a seat that does not exist, or a target twice.
+        EvidenceError: It names a channel that the threat model does not use, a seat that does not exist, or a target twice, or
+            tells what the threat model grants.
     """
     for piece in pieces:
         where = f"evidence {str(piece.name)[:80]!r}"
@@ -124,6 +125,8 @@ def check_pieces(pieces: Sequence[Evidence], threat: ThreatModel, facts: Protoco
             raise EvidenceError(f"{where} is said to come from channel {piece.channel!r}; its threat model uses {used}")
         if piece.seat is not None and piece.seat not in {s.id for s in facts.seats}:
             raise EvidenceError(f"{where} is about seat {piece.seat!r}; there are {', '.join(s.id for s in facts.seats)}")
+        if threat.told_masks and isinstance(piece, Masks | Values):
+            raise EvidenceError(f"{where} tells masks or volumes, and the threat model grants the masks: that is no evidence")
         ordered = piece.ordered if isinstance(piece, Images | Masks) else True
         if ordered and len(set(piece.about)) < len(piece.about):
             raise EvidenceError(f"{where} is about {len(piece.about) - len(set(piece.about))} targets twice")

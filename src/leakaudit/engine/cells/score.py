@@ -20,7 +20,7 @@ from leakaudit.engine.mask_endpoints import score_masks, score_values
 from leakaudit.engine.membership_endpoints import Candidates, score_membership
 from leakaudit.engine.update_endpoints import score_updates
 from leakaudit.engine.views import REAL, SHUFFLED
-from leakaudit.threats import Canaries
+from leakaudit.threats import Canaries, ThreatModel
 
 __all__ = ["run"]
 
@@ -42,6 +42,7 @@ def run(spec: Mapping[str, Any], context: Context) -> dict[str, Any]:
         auxiliary=patients.cohort.of_patients(split.auxiliary),
         validation=patients.cohort.of_patients(split.validation), gallery=patients.gallery,
         owned=spec["threat"]["auxiliary"], held=tuple(spec["held"]),
+        masks=ThreatModel.from_json(spec["threat"]).told_masks,
     )  # fmt: skip
     candidates = _candidates(spec, context, patients, attack["coins"])
     result: dict[str, Any] = {"evidence": []}

@@ -63,6 +63,16 @@ class Guessing(AttackParams):
         return Requires(threat=_server(), taps=(Tap(channel="activation"),))
 
 
+class Told(AttackParams):
+    says: Literal["images", "masks"] = Field("images", description="What it makes evidence of.")
+
+    def requires(self, facts: ProtocolFacts) -> Requires | NotApplicable:
+        if "aggregator" not in facts.roles:
+            return Requires(threat=_server(knows=("labels",)), taps=(Tap(channel="activation"),))
+        threat = ThreatModel(plays=("aggregator",), channels=("update",), knows=("labels",))
+        return Requires(threat=threat, taps=(Tap(channel="update", rounds=(0,)),))
+
+
 class Snooping(AttackParams):
     way: Literal["frames", "heap", "memory", "tensors", "files", "processes", "seeds"] = Field(description="Where it searches.")
     words: list[str] = Field([], description="Forbidden texts, spelled backwards so that the list itself is no find.")

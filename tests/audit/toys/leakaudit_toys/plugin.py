@@ -14,6 +14,7 @@ _ATTACKS = {
     "toy-colluder": (params.Colluding, "watchers:Colluder"),
     "toy-watcher": (params.Watching, "watchers:Watcher"),
     "toy-guess": (params.Guessing, "watchers:Guess"),
+    "toy-told": (params.Told, "watchers:Teller"),
     "toy-snoop": (params.Snooping, "hostile:Snoop"),
     "toy-broken": (params.Breaking, "broken:Broken"),
     "toy-missing": (params.Guessing, "unimportable:Missing"),

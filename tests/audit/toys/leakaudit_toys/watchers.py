@@ -1,4 +1,4 @@
-"""Passive toys: the mean image as a guess, a watcher of two rounds, and a server that colludes with a client."""
+"""Passive toys: the mean image as a guess, what is told of masks, a watcher of two rounds, a server that colludes with a client."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from leakaudit.attacks import Attack, Images, Values, View
-from leakaudit_toys.params import Colluding, Guessing, Watching
+from leakaudit.attacks import Attack, Images, Masks, Values, View
+from leakaudit.cohorts import regions
+from leakaudit_toys.params import Colluding, Guessing, Told, Watching
 
 
 def tokens(view: View) -> tuple[str, ...]:
@@ -35,6 +36,22 @@ class Guess(Attack[Guessing]):
         assert held.modalities == ()
         assert not np.asarray(held.brain).any()
         return mean_image(view, "mean")
+
+
+class Teller(Attack[Told]):
+    """Repeats the masks that it is told, in the first channel of the mean image or as they are."""
+
+    def run(self, view: View) -> list[Images | Masks]:
+        assert all(len(view.labels[t.token]) == t.size for t in view.targets)
+        about = tuple(t.token for t in view.targets for _ in range(t.size))
+        masks = np.concatenate([regions(view.labels[t.token]) for t in view.targets])
+        assert view.auxiliary is not None
+        images = np.repeat(np.asarray(view.auxiliary.images).mean(axis=0, keepdims=True), len(about), axis=0).astype(np.float32)
+        images[:, 0] += 100 * masks[:, 0]
+        name, channel, ordered = "told", view.threat.channels[0], view.targets[0].kind == "sample"
+        if self.params.says == "masks":
+            return [Masks(name=name, channel=channel, about=about, masks=masks, ordered=ordered)]
+        return [Images(name=name, channel=channel, about=about, images=images, modalities=view.modalities, ordered=ordered)]
 
 
 class Watcher(Attack[Watching]):
