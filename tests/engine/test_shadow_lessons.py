@@ -167,7 +167,9 @@ def test_the_noise_that_shadow_models_learn_under_has_the_defense_s_scale() -> N
         for a, b in zip(clean, noised, strict=True):
             assert (b - a).std().item() == pytest.approx(0.5, rel=0.1)
     with pytest.raises(TypeError, match="no encoder for each"):
-        send_through(task.build(), [])
+        send_through(task.build(), [("client-0", guard), ("client-1", guard)])
+    whole = task.build()
+    assert send_through(whole, []) is whole
 
 
 def test_a_stack_takes_up_moments_and_leaves_others_alone() -> None:
@@ -189,6 +191,44 @@ def test_a_stack_takes_up_moments_and_leaves_others_alone() -> None:
     stack.restart()
     stack.step(x, y, [[0, 1]])
     assert apart(stack.states()[0], after) > 0
+
+
+LEARNING = [
+    {"use": "random-projection"}, {"use": "bottleneck", "params": {"channels": 1}}, {"use": "shredder"},
+    {"use": "nopeek", "params": {"weight": 2.0}},
+]  # fmt: skip
+
+
+def test_a_view_asks_shadow_models_through_what_their_defenses_learned(stage: Stage) -> None:
+    plan = stage.plan(protocols=[{"use": "split", "params": WHOLE | {"rounds": 1}}], attacks=[LIRA], defenses=LEARNING)
+    stage.run(plan, "cohort", "train", "record", "shadows", "attack")
+    assert len(plan.pairings) == 5
+    for pairing in plan.pairings:
+        job = next(j for j in plan.jobs if j.key == pairing.attacks[0])
+        entry, kept = stage.store.get(job.spec["shadows_key"]), stage.store.get(job.key)
+        assert entry is not None
+        assert kept is not None
+        told = json.loads((entry.folder / "shadows.json").read_text())
+        assert (told["defended"], told["without"]) == (True, [])
+        assert not any("Trained without" in n for n in told["notes"])
+        alone = pairing.defense in ("random-projection", "nopeek")
+        assert any("trained alone" in n for n in told["notes"]) is alone
+        assert told["at_once"] == 1 or not alone
+        view = View(stage.views[pairing.attacks[0]] / "view")
+        assert view.auxiliary is not None
+        shadow, images = view.shadows[0], torch.from_numpy(np.array(view.auxiliary.images[:2]))
+        with torch.no_grad():
+            first, second = (view.predictor(shadow)(images) for _ in range(2))
+        assert torch.equal(first, second) is (pairing.defense != "shredder"), "but for noise, nothing is drawn anew"
+        sent = [t for name, t in shadow.state.items() if name.startswith("defense:")]
+        layers = [t for name, t in shadow.state.items() if ".layers." in name]
+        assert bool(sent) is (pairing.defense == "random-projection")
+        assert bool(layers) is (pairing.defense in ("bottleneck", "shredder"))
+        for tensor in sent + (layers if pairing.defense == "bottleneck" else []):
+            tensor.zero_()
+        with torch.no_grad():
+            emptied = view.predictor(shadow)(images)
+        assert torch.equal(emptied, first) is (pairing.defense in ("none", "nopeek")), "the answer depends on what it learned"
 
 
 def test_the_view_says_whom_of_its_own_each_shadow_learned_from_and_asks_it_through_the_defense(stage: Stage) -> None:

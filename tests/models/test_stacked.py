@@ -141,6 +141,27 @@ def test_a_fresh_optimizer_forgets_and_the_rate_scales_the_step() -> None:
     close(stack.states()[0], {k: v.detach() for k, v in half.items()})
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_what_the_network_s_last_pass_adds_to_the_loss_is_learned_from(models: int) -> None:
+    task, (x, y) = task_of(optimizer="sgd", learning_rate=0.5, momentum=0.0), data()
+    kept: list[Tensor] = []
+    network = task.build()
+    network.get_submodule("head").register_forward_hook(lambda head, *_: kept.append(head.conv.conv.weight.square().sum()))
+    starts = [initial(task, seed) for seed in range(models)]
+    plain = Stack(task, task.training, starts)
+    fined = Stack(task, task.training, starts, network=network, penalties=lambda: [kept.pop()])
+    for stack in (plain, fined):
+        stack.step(x, y, [[0, 1, 2]] * models)
+    for start, state, other in zip(starts, plain.states(), fined.states(), strict=True):
+        name = "head.conv.conv.weight"
+        close(other, {**state, name: state[name] - 0.5 * 2 * start[name]})
+    before = fined.states()
+    fined.step(x, y, [[]] * models)
+    assert not kept
+    for state, other in zip(before, fined.states(), strict=True):
+        assert all(torch.equal(state[k], other[k]) for k in state)
+
+
 def test_a_unit_without_a_finite_gradient_is_left_out() -> None:
     task, (x, y) = task_of(optimizer="sgd", learning_rate=1.0, momentum=0.0), data()
     x[1] = float("inf")

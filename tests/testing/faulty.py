@@ -9,6 +9,7 @@ import itertools
 from pydantic import Field
 from leakaudit.cohorts.phantom.params import PhantomParams
 from fractions import Fraction
+from leakaudit.facts import Absence
 from leakaudit.plugins import AttackParams, DefenseParams, ShadowTraining
 from leakaudit.protocols.params import CentralizedParams
 from leakaudit.threats import Canaries, Needs, NotApplicable, Requires, Tap, ThreatModel
@@ -48,7 +49,8 @@ class Defense(DefenseParams):
         return {
             "loose": ShadowTraining(noise_multiplier=1.0), "zero": ShadowTraining(clip=0.0), "word": "ordinary",
             "impure": ShadowTraining(clip=1.0 + next(COUNT)), "fraction": ShadowTraining(clip=Fraction(1, 2)),
-            "hush": ShadowTraining(), "in-place": ShadowTraining(sends=True), "sends": ShadowTraining(sends=True),
+            "hush": ShadowTraining(), "lonely": ShadowTraining(alone=True),
+            "in-place": ShadowTraining(sends=True), "sends": ShadowTraining(sends=True),
             "asks": 1 / (victim.steps - 1) if self.fault == "asks" else None,
         }.get(self.fault)
 
@@ -62,6 +64,8 @@ class Protocol(CentralizedParams):
             return replace(found, seats=found.seats * 2)
         if self.fault == "flow":
             return replace(found, flows=found.flows[1:])
+        if self.fault == "absence":
+            return replace(found, absences=(Absence(seat="nobody", first=0),))
         return found
 
 class Data(PhantomParams):

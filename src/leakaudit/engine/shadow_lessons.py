@@ -1,8 +1,8 @@
 """How shadow models are taught: many at once, with the victim's optimizer, batches and rounds, under its defenses.
 
 Split learning computes what centralized training computes from the same batches, so whole networks learn, whose encoders send
-through the clients' defenses where a recipe says so. In federated learning each shadow model is averaged over sites as the
-victim is; its sites hold those of its own patients that belong there.
+through the clients' defenses where a recipe says so, and learn along what these learn. In federated learning each shadow model
+is averaged over sites as the victim is; its sites hold those of its own patients that belong there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from leakaudit.protocols.base import Guard
 from leakaudit.protocols.federated import average
 from leakaudit.protocols.params import FederatedParams, TrainedParams
 from leakaudit.protocols.schedule import Sampler
-from leakaudit.protocols.sending import send_through
+from leakaudit.protocols.sending import Penalties, learned_state, send_through
 from leakaudit.wire.messages import Message
 from leakaudit.wire.seats import Seat, Secret
 
@@ -64,7 +64,7 @@ class Lessons:
         pool: Whose images they learn from.
         recipe: How they learn under the victim's defenses.
         secret: The shadows' branch of randomness; model m draws its weights and batches from a branch of its own, whatever it is
-            stacked with. Defenses at the cut draw for a whole stack.
+            stacked with. Defenses at the cut draw for a whole stack, and what they learn begins with a model's own draws.
     """
 
     def __init__(self, training: Training, pool: Pool, recipe: Recipe, secret: Secret) -> None:
@@ -78,23 +78,31 @@ class Lessons:
 
     def at_once(self, count: int) -> int:
         """Return how many models are trained at once."""
+        if self.recipe.alone:
+            return 1
         batch = self.params.training.batch_size * (2 if self.training.sampling.kind == "poisson" else 1)
         private, device = bool(self.recipe.parts), self.training.device
         return stack_size(self.training.task, self._x[:1], batch, private=private, device=device, most=count)
 
     def learn(self, numbers: Sequence[int], hands: Sequence[Sequence[str]]) -> list[dict[str, Tensor]]:
-        """Return the states of some models, trained at once.
+        """Return the states of some models, trained at once where the recipe allows it.
+
+        What the clients' defenses learned beside the weights is in a state under names of its own (`protocols.sending`).
 
         Args:
             numbers: Which models.
             hands: The patients in each one's training set.
         """
+        if self.recipe.alone and len(numbers) > 1:
+            return [state for m, hand in zip(numbers, hands, strict=True) for state in self.learn([m], [hand])]
         branches = [self._secret.branch("shadow", str(m)) for m in numbers]
-        device = self.training.device
+        device, penalties = self.training.device, Penalties()
+        clients = self._clients(branches[0])
+        network = send_through(self._built(branches[0]), clients, None if self.recipe.parts else penalties)
         stack = Stack(
             self.training.task, self.params.training, [self._initial(b) for b in branches], private=self.recipe.parts,
             expected_units=[1.0] * len(branches), noise=[b.branch("noise").generator() for b in branches],
-            network=self._network(branches[0]),
+            network=network, penalties=penalties.take,
         )  # fmt: skip
         rows = [self.pool.rows(hand) for hand in hands]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -102,8 +110,9 @@ class Lessons:
             if isinstance(self.params, FederatedParams):
                 _Federation(self, self.params, stack, rows, branches).run()
             else:
-                self._alone(stack, rows, branches)
-        return stack.states()
+                self._pooled(stack, rows, branches)
+        # One object of a defense that serves a whole stack has learned nothing of its own.
+        return [state | learned_state(clients if self.recipe.alone else []) for state in stack.states()]
 
     def sampler(self, rows: Sequence[int], secret: Secret) -> Sampler:
         """Return what draws a model's batches, as the victim's are drawn."""
@@ -124,7 +133,7 @@ class Lessons:
         )  # fmt: skip
         return guard_of(self.recipe.sends, place)
 
-    def _alone(self, stack: Stack, rows: Sequence[Sequence[int]], branches: Sequence[Secret]) -> None:
+    def _pooled(self, stack: Stack, rows: Sequence[Sequence[int]], branches: Sequence[Secret]) -> None:
         samplers = [self.sampler(r, b.branch("batches")) for r, b in zip(rows, branches, strict=True)]
         stack.expect([s.expected_units for s in samplers])
         rounds = self.params.rounds
@@ -132,13 +141,13 @@ class Lessons:
             rate = (1 + math.cos(math.pi * round_ / rounds)) / 2 if self.params.training.decay == "cosine" else 1.0
             self.steps(stack, [_chosen(s.epoch(), r) for s, r in zip(samplers, rows, strict=True)], rate)
 
-    def _network(self, secret: Secret) -> nn.Module:
-        network = self._built(secret)
-        clients = self.training.protocol.facts.seats_of("client")
-        return send_through(network, [(c.id, self.guard(c, secret)) for c in clients]) if clients and self.recipe.sends else network
+    def _clients(self, secret: Secret) -> list[tuple[str, Guard]]:
+        """Return the clients whose activations pass through a defense."""
+        clients = self.training.protocol.facts.seats_of("client") if self.recipe.sends else ()
+        return [(c.id, self.guard(c, secret)) for c in clients]
 
     def _initial(self, branch: Secret) -> dict[str, Tensor]:
-        network = self._built(branch).to(self.training.device)
+        network = send_through(self._built(branch), self._clients(branch)).to(self.training.device)
         return {k: v.detach() for k, v in network.named_parameters()}
 
     def _built(self, branch: Secret) -> nn.Module:

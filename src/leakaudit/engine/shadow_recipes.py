@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from leakaudit.defenses.base import Defense
 from leakaudit.engine.training import Training
 from leakaudit.facts import SeatFacts
 from leakaudit.models.stacked import PrivatePart
@@ -28,12 +29,14 @@ class Recipe:
         parts: Parts of the network that take noised steps.
         by_patient: Whether a patient's rows are clipped as one.
         sends: Specs of the defenses through which passes what the seats send, in the order of the chain.
+        alone: Whether the shadow models are trained one at a time, with objects of these defenses of their own.
         without: Names of the defenses that the shadow models are trained without.
     """
 
     parts: tuple[PrivatePart, ...] = ()
     by_patient: bool = False
     sends: tuple[dict[str, Any], ...] = ()
+    alone: bool = False
     without: tuple[str, ...] = ()
 
 
@@ -50,19 +53,22 @@ def recipe_of(training: Training, *, defended: bool) -> Recipe:
     without: list[str] = []
     sends: list[dict[str, Any]] = []
     found: dict[str, list[ShadowTraining]] = {}
-    for defense in defenses:
-        told = _told(training, defense)
-        if told is None or any(s.clip is not None and prefix in found for prefix, s in told):
+    alone = False
+    everything = [(defense, _told(training, defense)) for defense in defenses]
+    clipped = {prefix for _, told in everything for prefix, s in told or () if s.clip is not None}
+    for defense, told in everything:
+        if told is None or any(s.clip is not None and prefix in found for prefix, s in told) or _lost(defense, told, clipped):
             without.append(defense["name"])
             continue
         if any(s.sends for _, s in told):
             sends.append({k: defense[k] for k in ("name", "seats", "target", "params_target", "params")})
+            alone |= any(s.alone for _, s in told)
         for prefix, shadow in told:
             if shadow.clip is not None:
                 found.setdefault(prefix, []).append(shadow)
     parts = tuple(_part(prefix, shadows) for prefix, shadows in found.items())
     by_patient = any(s.unit == "patient" for shadows in found.values() for s in shadows)
-    return Recipe(parts=parts, by_patient=by_patient, sends=tuple(sends), without=tuple(without))
+    return Recipe(parts=parts, by_patient=by_patient, sends=tuple(sends), alone=alone, without=tuple(without))
 
 
 def _told(training: Training, defense: Mapping[str, Any]) -> list[tuple[str, ShadowTraining]] | None:
@@ -76,6 +82,12 @@ def _told(training: Training, defense: Mapping[str, Any]) -> list[tuple[str, Sha
                 return None
             told.append((prefix or "", shadow))
     return told or None
+
+
+def _lost(defense: Mapping[str, Any], told: list[tuple[str, ShadowTraining]], clipped: set[str]) -> bool:
+    """Return whether a defense's penalty would be lost: clipped steps are taken from the gradients of single rows' own losses."""
+    beside = any(s.sends and prefix in clipped for prefix, s in told)
+    return beside and import_target(defense["target"]).penalty is not Defense.penalty
 
 
 def _part(prefix: str, shadows: list[ShadowTraining]) -> PrivatePart:

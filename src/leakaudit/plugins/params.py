@@ -41,25 +41,33 @@ class ShadowTraining:
 
     Two things can be said, and both together. What a defense does to the steps: the gradient of every unit is clipped, Gaussian
     noise is added to the sum, and the sum is divided by the expected number of units in a batch (how batches are drawn follows
-    from `Needs.sampling` and `Needs.unit`). And that a defense acts through `outgoing` alone on what a seat sends while it
-    learns (`sends`): the engine then passes what a shadow model's seats would send through the defense itself.
+    from `Needs.sampling` and `Needs.unit`). And that a defense acts on what a seat sends while it learns (`sends`): the engine
+    then passes what a shadow model's seats would send through the defense itself. Nothing of the victim's is used: what a
+    defense learns or draws once, each shadow model learns and draws anew.
 
     What is sent is the activations of image clients, in training and when the shadow model is asked, and the update of every
-    site after each round. Shadow models are trained many at once: activations come as tensors inside `torch.func.vmap`, one
-    object of the defense serves all models of a stack, and `outgoing` must not keep tensors from one message for the next, draw
-    in place, or branch on values. Updates come one by one, each site of each shadow model with an object of its own.
+    site after each round. A site's defense acts through `outgoing`. A client's acts through `adapt`, whose parameters are then
+    the shadow model's own, `outgoing`, and, but beside clipped steps, `penalty`. Shadow models are trained many at once:
+    activations come as tensors inside `torch.func.vmap`, one object of the defense serves all models of a stack, and `outgoing`
+    and `penalty` must not keep tensors from one message for the next, draw in place, branch on values, or mind rows that fill
+    up a batch and do not count. A defense that cannot do with that says `alone`: its shadow models are trained one at a time,
+    which is slower, each on whole batches with objects of the defense of its own, and their `public_state` is stored with the
+    model. (Beside clipped steps `outgoing` still runs inside vmap: draw in `adapt` what is kept.) Updates come one by one anyway,
+    each site of each shadow model with an object of its own.
 
     Attributes:
         clip: L2 norm to which each unit's gradient is clipped; None for ordinary steps (the defense leaves learning as it is).
         noise_multiplier: Standard deviation of the noise over the clip norm.
         unit: Whose gradient is clipped.
-        sends: Whether what is sent while the shadow model learns passes through the defense's `outgoing`.
+        sends: Whether what is sent while the shadow model learns passes through the defense.
+        alone: Whether shadow models must be trained one at a time, because the defense keeps state or looks at a whole batch.
     """
 
     clip: float | None = None
     noise_multiplier: float = 0.0
     unit: Literal["record", "patient"] = "record"
     sends: bool = False
+    alone: bool = False
 
 
 class Params(BaseModel):

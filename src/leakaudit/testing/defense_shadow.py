@@ -88,8 +88,11 @@ def _nonsense(recipe: ShadowTraining) -> str | None:
     units = get_args(get_type_hints(ShadowTraining)["unit"])
     if recipe.unit not in units:
         return f"the unit {recipe.unit!r} (expected {' or '.join(units)})"
-    if not isinstance(recipe.sends, bool):
-        return f"sends {recipe.sends!r} (expected true or false)"
+    for name in ("sends", "alone"):
+        if not isinstance(getattr(recipe, name), bool):
+            return f"{name} {getattr(recipe, name)!r} (expected true or false)"
+    if recipe.alone and not recipe.sends:
+        return "that shadow models learn alone, while nothing that they send passes through the defense (sends)"
     try:
         json.dumps(asdict(recipe))
     except TypeError:
@@ -126,7 +129,8 @@ def _learns(trial: DefenseTrial, baseline: Baseline) -> None:
         return  # where it stands in the network, the engine has no use for the recipe, and says so
     fix = (
         "sends=True asks that outgoing() works inside torch.func.vmap: draw with torch.rand or torch.randn(generator=...), nothing "
-        "in place, no .item(), no branch on values, and no tensor kept from one message for the next."
+        "in place, no .item(), no branch on values, and no tensor kept from one message for the next; where that cannot be, say "
+        "alone=True too."
     )
     patients = training.members.patients
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leakaudit_cut.cut import CutDefense
 from leakaudit_cut.params import QuantizationParams, RandomProjectionParams
@@ -56,18 +56,24 @@ class RandomProjection(CutDefense[RandomProjectionParams]):
 
     _matrices: dict[str, Tensor] | None = None
 
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """Draw the matrices of the module's levels, where it says how many channels these have; the module stays as it is."""
+        for i, channels in enumerate(getattr(module, "channels", ())):
+            if self.params.levels is None or f"level{i}" in self.params.levels:
+                self._matrix(f"level{i}", channels)
+        return module
+
     def change(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the projected levels, with as many channels as before of which the last are zero."""
-        return {name: mix_channels(self._matrix(name, t), t) for name, t in levels.items()}
+        return {name: mix_channels(self._matrix(name, t.shape[1]), t) for name, t in levels.items()}
 
-    def _matrix(self, name: str, level: Tensor) -> Tensor:
+    def _matrix(self, name: str, channels: int) -> Tensor:
         if self._matrices is None:
             self._matrices = {}
         if name not in self._matrices:
-            channels = level.shape[1]
             kept = max(1, round(self.params.keep * channels))
             gauss = torch.randn(
-                channels, channels, generator=self.seat.rng(f"projection of {name}"), device=level.device, dtype=torch.float32
+                channels, channels, generator=self.seat.rng(f"projection of {name}"), device=self.seat.device, dtype=torch.float32
             )
             self._matrices[name] = torch.linalg.qr(gauss)[0][:kept]
         return self._matrices[name]

@@ -75,7 +75,8 @@ class Bottleneck(Defense[BottleneckParams]):
         wide = {n: c for n, c in _chosen(channels_of(module), self.params.levels).items() if c > self.params.channels}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed())
-            return Behind(module, {name: _Narrow(c, self.params.channels) for name, c in wide.items()})
+            layers: dict[str, nn.Module] = {name: _Narrow(c, self.params.channels) for name, c in wide.items()}
+        return Behind(module, {name: layer.to(self.seat.device) for name, layer in layers.items()})
 
     def _seed(self) -> int:
         """Return the seed of the first weights: the honest seats' own, or in a replica, which has none, a fresh one."""
@@ -114,7 +115,8 @@ class Shredder(Defense[ShredderParams]):
 
     def adapt(self, module: nn.Module) -> nn.Module:
         """Return the encoder with the noise parameters behind it, so that they are trained and stored along."""
-        self._noise = {n: _Noise(c, self.params.start) for n, c in _chosen(channels_of(module), self.params.levels).items()}
+        chosen = _chosen(channels_of(module), self.params.levels)
+        self._noise = {name: _Noise(channels, self.params.start).to(self.seat.device) for name, channels in chosen.items()}
         return Behind(module, cast("dict[str, nn.Module]", self._noise))
 
     def outgoing(self, message: Message) -> Message:

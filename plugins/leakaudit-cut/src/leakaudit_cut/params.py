@@ -42,21 +42,22 @@ class CutParams(DefenseParams):
             return NotApplicable(reason=f"{absent[0]!r} does not cross the cut; these levels do: {', '.join(names)}")
         return Needs(seats=tuple(self.roles), channels=("activation",), adds_coupled_loss=self.couples)
 
+    def shadow(self, victim: Victim) -> ShadowTraining | None:
+        """Return that what a shadow model's clients send passes through the defense; None for a server's features."""
+        return ShadowTraining(sends=True, alone=self.alone) if victim.role == "client" else None
+
     @property
     def couples(self) -> bool:
         """Whether what is sent for one sample depends on the other samples of its batch."""
         return False
 
-
-class _Sending(CutParams):
-    """A defense that does nothing but change what is sent, each message by itself: shadow models learn through it."""
-
-    def shadow(self, victim: Victim) -> ShadowTraining | None:
-        """Return that what a shadow model's clients send passes through the defense; None for a server's features."""
-        return ShadowTraining(sends=True) if victim.role == "client" else None
+    @property
+    def alone(self) -> bool:
+        """Whether shadow models learn one at a time: it keeps something between messages, or minds who else is in a batch."""
+        return False
 
 
-class GaussianNoiseParams(_Sending):
+class GaussianNoiseParams(CutParams):
     """Gaussian noise on activations."""
 
     sigma: float = Field(1.0, ge=0, description="Noise level, in units that `scale` says. 0 adds no noise.")
@@ -83,7 +84,7 @@ class GaussianNoiseParams(_Sending):
         return self.scale == "relative" and self.sigma > 0
 
 
-class DropoutParams(_Sending):
+class DropoutParams(CutParams):
     """Dropout of activations."""
 
     rate: float = Field(0.5, ge=0, lt=1, description="Share of the entries (or channels) that are dropped, in [0, 1).")
@@ -92,7 +93,7 @@ class DropoutParams(_Sending):
     )
 
 
-class LaplaceNoiseParams(_Sending):
+class LaplaceNoiseParams(CutParams):
     """Laplace noise on activations."""
 
     scale: float = Field(0.5, ge=0, description="Scale b of the Laplace noise, in the units of the activations. 0 adds none.")
@@ -101,7 +102,7 @@ class LaplaceNoiseParams(_Sending):
     )
 
 
-class QuantizationParams(_Sending):
+class QuantizationParams(CutParams):
     """Few-bit activations."""
 
     bits: int = Field(4, ge=1, le=16, description="Bits of each entry: 2**bits values between a sample's least and largest.")
@@ -111,3 +112,8 @@ class RandomProjectionParams(CutParams):
     """Activations turned and cut down by a random matrix."""
 
     keep: float = Field(0.5, gt=0, le=1, description="Share of the channels' dimensions that is kept, rounded, at least one.")
+
+    @property
+    def alone(self) -> bool:
+        """The matrix is drawn once: each shadow model has one of its own."""
+        return True

@@ -40,6 +40,11 @@ class NoPeekParams(_ClientParams):
         """The loss compares the patients of a batch with each other."""
         return self.weight > 0
 
+    @property
+    def alone(self) -> bool:
+        """A batch that is filled up has other distances."""
+        return self.couples
+
 
 class BottleneckParams(_ClientParams):
     """A learned 1x1 convolution to fewer channels."""
@@ -67,3 +72,8 @@ class AttackerAwareParams(_ClientParams):
     def couples(self) -> bool:
         """The inner attacker has learned from all patients, so a patient's loss depends on the others."""
         return self.strength > 0
+
+    @property
+    def alone(self) -> bool:
+        """The inner attacker learns from batch to batch: each shadow model fights one of its own."""
+        return self.couples

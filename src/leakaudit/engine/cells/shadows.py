@@ -111,7 +111,9 @@ def _notes(training: Training, recipe: Recipe) -> list[str]:
     if recipe.sends:
         names = ", ".join(d["name"] for d in recipe.sends)
         notes.append(f"What a shadow model's seats would send passes through {names}, with randomness of its own.")
-        if training.protocol.facts.seats_of("client"):
+        if recipe.alone:
+            notes.append("Each is trained alone, with defenses of its own, which learn on its patients or draw once for it.")
+        elif training.protocol.facts.seats_of("client"):
             notes.append("A batch that is shorter than those beside it is filled up, which a noise scaled by the batch can tell.")
     if recipe.without:
         names = ", ".join(recipe.without)
