@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from leakaudit.threats import Channel
 
-__all__ = ["CohortFacts", "Flow", "ProtocolFacts", "SeatFacts"]
+__all__ = ["Absence", "CohortFacts", "Flow", "ProtocolFacts", "SeatFacts"]
 
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +90,27 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """Rounds without a seat, known before the training.
+
+    Attributes:
+        seat: Id of the seat.
+        first: First round in which it is not asked, counted from 0.
+        returns: First round in which it takes part again; None: never.
+        silent: Round whose update it still sends, but about which it answers no question; None where it leaves before it is asked.
+    """
+
+    seat: str
+    first: int
+    returns: int | None = None
+    silent: int | None = None
+
+    def covers(self, round_: int) -> bool:
+        """Return whether the seat is not asked in a round."""
+        return self.first <= round_ and (self.returns is None or round_ < self.returns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolFacts:
     """A protocol from outside: seats, flows, rounds and the properties of its network that plugins decide on.
 
@@ -101,6 +122,8 @@ class ProtocolFacts:
         spatial_dims: 2 or 3.
         normalization: Kind of normalization layer: `"instance"`, `"group"`, `"batch"` or `"none"`.
         levels: Names of the feature levels that cross the cut, shallowest first; empty where nothing is cut.
+        absences: Which seats are away in which rounds, as far as that is known before the training.
+        drawn: How many of the seats that send updates are asked in a round, drawn anew in each; None: all of them.
         extra: Further facts of a third party's protocol.
     """
 
@@ -111,6 +134,8 @@ class ProtocolFacts:
     spatial_dims: int
     normalization: str
     levels: tuple[str, ...] = ()
+    absences: tuple[Absence, ...] = ()
+    drawn: int | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -138,6 +163,16 @@ class ProtocolFacts:
         """Return the seats that have one of `roles`."""
         return tuple(seat for seat in self.seats if seat.role in roles)
 
+    def away(self, round_: int) -> tuple[str, ...]:
+        """Return the ids of the seats that are not asked in a round, in seat order."""
+        gone = {absence.seat for absence in self.absences if absence.covers(round_)}
+        return tuple(seat.id for seat in self.seats if seat.id in gone)
+
+    def silent(self, round_: int) -> tuple[str, ...]:
+        """Return the ids of the seats that send their update in a round and leave before a question, in seat order."""
+        gone = {absence.seat for absence in self.absences if absence.silent == round_}
+        return tuple(seat.id for seat in self.seats if seat.id in gone)
+
     def sees(self, plays: tuple[str, ...]) -> tuple[Channel, ...]:
         """Return the channels that an adversary's seats, each named by its role or its id, send or receive."""
         roles = {*plays, *(seat.role for seat in self.seats if seat.id in plays)}
@@ -158,4 +193,5 @@ class ProtocolFacts:
         """Read the facts from plain JSON."""
         seats = tuple(SeatFacts.from_json(s) for s in data["seats"])
         flows = tuple(Flow(**_tuples(f)) for f in data["flows"])
-        return ProtocolFacts(**{**data, "seats": seats, "flows": flows, "levels": tuple(data["levels"])})
+        absences = tuple(Absence(**a) for a in data.get("absences", ()))
+        return ProtocolFacts(**{**_tuples(data), "seats": seats, "flows": flows, "absences": absences})

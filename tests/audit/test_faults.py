@@ -67,7 +67,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
     _, lines = machine.call("plan", path)
     out = machine.root / "out"
     code, output = machine.call("run", path, "--out", out)
-    audit = Audit(path, out, code, output, json.loads(told)["cells"])
+    audit = Audit(path, out, code, output)
     return Faults(audit=audit, plan=json.loads(told), lines=lines, seated=sites["seated"], empty=sites["without_members"])
 
 

@@ -251,6 +251,21 @@ def test_hospitals_get_neutral_names(audit: Told) -> None:
         assert {seat for _, seat in guarantee["releases"]} - {"aggregator", "model"} == {"site-1", "site-2"}
 
 
+def test_a_plan_that_says_which_hospitals_leave_gives_neutral_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = hospital.folder(tmp_path / "Wendelin-transfer-3310", count=12)
+    monkeypatch.setenv("PLANTED_ROOT", str(planted.root))
+    leaving = {"use": "federated", "params": FEDERATED["params"] | {"dropouts": [{"site": "Dr. Oyarzabal", "round": 0}]}}
+    more = {"protocols": [leaving], "attacks": [{"use": "membership-loss"}], "defenses": [{"use": "secure-aggregation"}]}
+    document = recipe("leaving", as_recipe("nifti-folder", planted, **FOLDER), QUICK, **more)
+    file = tmp_path / "leaving.yaml"
+    file.write_text(yaml.safe_dump(document, sort_keys=False))
+    for form in ((), ("--json",)):
+        code, output = call("plan", str(file), *form)
+        assert code == 0, output
+        assert re.search(r"1 of 2 sites can send an update \(away: 'site-1'\)", output)
+        assert hits(output, planted.words) == set()
+
+
 def test_patients_have_pseudonyms_of_this_run(audit: Told) -> None:
     if audit.folder.name == "brats":
         shown = [p["patient"] for e in audit.pairing("toy-guess")["endpoints"] for p in e["leakage"]["per_patient"]]

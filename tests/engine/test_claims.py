@@ -88,6 +88,32 @@ def test_every_site_that_holds_canaries_must_make_the_claim_and_the_weakest_is_t
     assert outcome(merged, training(**{"site-0": claims["site-0"]})) is None
 
 
+def site_claims(*epsilons: float, delta: float = 1e-6) -> dict[str, Guarantee]:
+    return {
+        f"site-{i}": replace(CLAIM, releases=(("update", f"site-{i}"), ("output", "model")), epsilon=e, delta=delta)
+        for i, e in enumerate(epsilons)
+    }
+
+
+def test_of_a_shared_model_every_site_with_canaries_must_claim_something():
+    """The canaries of a site that claims nothing say nothing of another's claim."""
+    merged = endpoint(50.0, seats=("site-0", "site-1"))
+    assert outcome(merged, training(**site_claims(1.0, 1.5))).claimed == 1.5
+    assert outcome(merged, training(**site_claims(1.0))) is None
+    assert outcome(merged, training(aggregator=CLAIM, **site_claims(0.5))).claimed == 1.0, "the aggregator speaks for site-1"
+
+
+def test_canaries_of_one_site_test_the_claim_of_that_site():
+    assert outcome(endpoint(50.0, seats=("site-0",)), training(**site_claims(1.0, 8.0))).claimed == 1.0
+
+
+def test_sites_together_have_the_largest_delta_of_any():
+    claims = site_claims(1.5, 1.0) | {"site-1": replace(site_claims(1.5, 1.0)["site-1"], delta=1e-3)}
+    found = outcome(endpoint(50.0, seats=("site-0", "site-1")), training(**claims))
+    assert (found.claimed, found.delta) == (1.5, 1e-3)
+    assert found.bound == pytest.approx(one_run_bound(20, 20, 80, delta=1e-3))
+
+
 def test_the_weakest_of_several_trainings_is_tested_and_all_canaries_count():
     merged = endpoint(50.0, repeats=3)
     found = outcome(merged, training(trainer=CLAIM), training(trainer=replace(CLAIM, epsilon=3.0)), training(trainer=CLAIM))

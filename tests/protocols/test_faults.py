@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from leakaudit.defenses import Chain, Defense, Local
+from leakaudit.engine.specs import as_json
 from leakaudit.errors import UserError
-from leakaudit.facts import CohortFacts, SeatFacts
+from leakaudit.facts import Absence, CohortFacts, ProtocolFacts, SeatFacts
 from leakaudit.models import load_task
 from leakaudit.models.params import NetworkParams, TrainingParams
 from leakaudit.plugins import DefenseParams
@@ -156,6 +158,17 @@ def test_without_faults_nothing_is_noted_and_nothing_stated() -> None:
     run = Run(params())
     assert run.wire.notes == {}
     assert "dropouts" not in run.protocol.facts.extra
+
+
+def test_who_leaves_when_is_a_public_fact() -> None:
+    facts = params(leaves(0, 1), leaves(2, 0, "after", returns=2)).facts(COHORT)
+    assert facts.absences == (Absence(seat="site-0", first=1), Absence(seat="site-2", first=1, returns=2, silent=0))
+    assert [facts.away(r) for r in range(3)] == [(), ("site-0", "site-2"), ("site-0",)]
+    assert [facts.silent(r) for r in range(3)] == [("site-2",), (), ()]
+    assert ProtocolFacts.from_json(json.loads(json.dumps(as_json(facts)))) == facts
+    assert facts.drawn is None
+    assert params(participation=0.5).facts(COHORT).drawn == 2
+    assert params().facts(COHORT).absences == ()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

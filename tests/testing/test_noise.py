@@ -8,8 +8,9 @@ import pytest
 from installed_plugins import Site
 from private import PRIVATE
 
+from leakaudit.scoring.families import gdp_delta
 from leakaudit.testing import ConformanceError, checks
-from leakaudit.testing.defense_noise import _delta_of, _epsilon_of
+from leakaudit.testing.defense_noise import _epsilon_of
 
 pytest.importorskip("leakaudit_dp", reason="its accountant and per-sample gradients are used")
 
@@ -58,10 +59,10 @@ def test_what_draws_other_numbers_for_a_neighbor_cannot_be_played(private: Site)
 
 
 def test_the_curve_of_a_gaussian_mechanism_is_that_of_the_references() -> None:
-    assert _delta_of(1.0, 1.0) == pytest.approx(0.12693674, abs=1e-7)  # Phi(-1/2) - e Phi(-3/2)
+    assert gdp_delta(1.0, 1.0) == pytest.approx(0.12693674, abs=1e-7)  # Phi(-1/2) - e Phi(-3/2)
     for mu in (0.1, 1.0, 20.0):
         for delta in (1e-2, 1e-6):
             epsilon = _epsilon_of(mu, delta)
-            assert epsilon == 0 or _delta_of(epsilon, mu) == pytest.approx(delta, rel=1e-6)
+            assert epsilon == 0 or gdp_delta(epsilon, mu) == pytest.approx(delta, rel=1e-6)
     assert _epsilon_of(0.001, 0.1) == 0
     assert _epsilon_of(1e9, 1e-5) == math.inf

@@ -598,7 +598,7 @@ def test_it_is_carried_by_the_sites_and_the_aggregator() -> None:
     ("sites", "params", "reason"),
     [
         (1, {}, "at least 2"), (4, {"min_sites": 5}, "at least 5"), (4, {"threshold": 2}, "more than half"),
-        (4, {"threshold": 5}, "at most all"),
+        (4, {"threshold": 5}, "threshold 5 is more than the 4 sites"),
     ],
 )  # fmt: skip
 def test_federations_that_it_cannot_serve_are_not_applicable(sites: int, params: dict[str, int], reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ from leakaudit.protocols import Holdings, Schedule
 from leakaudit.protocols.federated import Federated
 from leakaudit.protocols.params import FederatedParams
 from leakaudit.recipes.loading import load_recipe
+from leakaudit.threats import NotApplicable
 from leakaudit.wire import Message, NotFiniteError, Seat, Secret, Wire
 
 SITES = ("site-0", "site-1", "site-2", "site-3")
 COHORT = CohortFacts(modalities=("flair",), shape=(8, 8), members=12, auxiliary=0, sites=SITES, records=12)
 SECRET = Secret.from_seed(11)
 ROUNDS = 3
+
+
+def federation(*dropouts: dict[str, Any], **more: Any) -> FederatedParams:
+    network, training = NetworkParams(channels=[4, 4]), TrainingParams(batch_size=2)
+    return FederatedParams(network=network, training=training, rounds=ROUNDS, dropouts=list(dropouts), **more)
 
 
 class Trained:
@@ -36,18 +43,20 @@ class Trained:
         dropouts: The fault plan.
         secure: Whether updates are masked.
         loud: A site whose images are so large that its training diverges.
+        masks: Parameters of secure aggregation.
         more: Further parameters of the protocol.
     """
 
-    def __init__(self, *dropouts: dict[str, Any], secure: bool, loud: str = "", **more: Any) -> None:
-        network, training = NetworkParams(channels=[4, 4]), TrainingParams(batch_size=2)
-        params = FederatedParams(network=network, training=training, rounds=ROUNDS, dropouts=list(dropouts), **more)
+    def __init__(
+        self, *dropouts: dict[str, Any], secure: bool, loud: str = "", masks: dict[str, int] | None = None, **more: Any
+    ) -> None:
+        params, masking = federation(*dropouts, **more), SecureAggregationParams(**(masks or {}))
         self.protocol, self.messages = Federated(params, COHORT), list[Message]()
         task = load_task(self.protocol.task())
         parties = {}
         for facts in self.protocol.facts.seats:
             seat = Seat(facts, SECRET.branch(facts.id), shared=SECRET.branch("shared"), protocol=self.protocol.facts)
-            parts: list[Defense[Any]] = [SecureAggregation(SecureAggregationParams(), seat)] if secure else []
+            parts: list[Defense[Any]] = [SecureAggregation(masking, seat)] if secure else []
             holds = _holds(facts, 1e38 if facts.id == loud else 1.0)
             parties[facts.id] = self.protocol.party(seat, task, Chain(parts, seat), holds)
         self.start = dict(parties["aggregator"].state())
@@ -126,17 +135,101 @@ def test_too_few_that_are_left_end_the_training_with_what_is_needed() -> None:
         Trained(leaves(0, 1, "after"), leaves(1, 1, "after"), secure=True)
 
 
+# What a plan knows before -----------------------------------------------------------------------------------------------
+
+
+def refusal(*dropouts: dict[str, Any], masks: dict[str, int] | None = None, **more: Any) -> str | None:
+    answer = SecureAggregationParams(**(masks or {})).needs(federation(*dropouts, **more).facts(COHORT))
+    return answer.reason if isinstance(answer, NotApplicable) else None
+
+
+@pytest.mark.parametrize(
+    ("faults", "masks", "words"),
+    [
+        ([leaves(1, 1)], {}, None),
+        ([leaves(1, 1, "after")], {}, None),
+        ([leaves(1, 0, "after", returns=1), leaves(2, 1, "after", returns=2), leaves(3, 2)], {}, None),
+        ([leaves(i, 1) for i in range(4)], {}, None),
+        ([leaves(1, 1, "after")], {"min_sites": 4}, "round 2 .*3 of 4 sites can send an update .away: 'site-1'.*min_sites needs 4"),
+        ([leaves(1, 2, "after")], {"min_sites": 4}, None),
+        ([leaves(1, 2, "after")], {"threshold": 4}, "round 2 .*3 of 4 .* answer .*gone after the update: 'site-1'.*needs 4"),
+        ([leaves(0, 1), leaves(1, 1)], {}, "round 1 .*2 of 4 sites can send .*away: 'site-0' and 'site-1'.*threshold needs 3"),
+        ([leaves(0, 1, "after"), leaves(1, 1, "after")], {}, "round 1 .*2 of 4 .* answer .*gone after .*'site-0' and 'site-1'"),
+        ([leaves(0, 1), leaves(1, 2, "after")], {}, "round 2 .*answer .*away: 'site-0'; gone after the update: 'site-1'.*needs 3"),
+        ([leaves(0, 0, returns=2), leaves(1, 1, returns=2)], {}, "round 1 .*2 of 4"),
+    ],
+)
+def test_what_a_plan_refuses_is_what_would_stop_the_training(faults: list[Any], masks: dict[str, int], words: str | None) -> None:
+    reason = refusal(*faults, masks=masks)
+    if words is None:
+        assert reason is None
+        trained = Trained(*faults, secure=True, masks=masks)
+        assert any(not torch.equal(trained.model[name], t) for name, t in trained.start.items())
+        return
+    assert reason is not None
+    assert re.match(words, reason), reason
+    where = reason.partition(" would")[0]
+    with pytest.raises(UserError, match=f"secure-aggregation, {where}: "):
+        Trained(*faults, secure=True, masks=masks)
+
+
+def test_lowering_is_proposed_where_it_can_be() -> None:
+    """A majority cannot be lowered."""
+    for masks, proposed in (({}, False), ({"threshold": 4}, True), ({"min_sites": 4}, True), ({"min_sites": 3}, False)):
+        reason = refusal(leaves(0, 0), leaves(1, 0), masks=masks)
+        assert reason is not None
+        assert ("or lower" in reason) is proposed, reason
+
+
+def test_a_plan_counts_the_sites_that_are_drawn() -> None:
+    assert refusal(participation=0.75) is None
+    Trained(secure=True, participation=0.75)
+    reason = refusal(participation=0.5)
+    assert reason is not None
+    assert (
+        "round 0 would stop the training: 2 of 4 sites can send an update (asked in each round: 2), and threshold needs 3" in reason
+    )
+    with pytest.raises(UserError, match="round 0: 2 of 4"):
+        Trained(secure=True, participation=0.5)
+
+
+def test_what_hangs_on_the_draw_is_left_to_the_training() -> None:
+    """Three of four are asked; whether the one that left is among them, nobody knows before."""
+    assert refusal(leaves(0, 0), participation=0.75) is None
+    assert refusal(leaves(0, 0), leaves(1, 0), leaves(2, 0), participation=0.75) is None, "perhaps nobody that is drawn is there"
+    assert refusal(leaves(0, 0), leaves(1, 0), participation=0.75) is not None
+
+
+def test_a_plan_with_too_few_sites_trains_nothing(tmp_path: Path) -> None:
+    faults = [{"site": "site-0", "round": 0, "when": "after"}, {"site": "site-1", "round": 0, "when": "after"}]
+    for count, trains in ((1, 2), (2, 1)):
+        found = plan(load_recipe(recipe(tmp_path, "secure-aggregation", dropouts=faults[:count])))
+        assert sum(job.kind == "train" for job in found.plan.jobs) == trains
+    assert "N/A  federated / both: round 0 would stop the training: 1 of 3 sites can answer" in "\n".join(found.lines())
+
+
+def test_a_site_without_members_counts_as_none(tmp_path: Path) -> None:
+    """Of three sites two have members, and a threshold of three can never be met."""
+    file = recipe(tmp_path, {"use": "secure-aggregation", "params": {"threshold": 3}})
+    assert [b.reason for b in plan(load_recipe(file)).plan.baselines] == [None, None]
+    document = json.loads(file.read_text())
+    document["data"]["split"] |= {"members": 2, "non_members": 2, "auxiliary": 1}
+    file.write_text(json.dumps(document))
+    reason = plan(load_recipe(file)).plan.baselines[1].reason
+    assert reason == "threshold 3 is more than the 2 sites that send updates"
+
+
 # Where it stands in a chain -------------------------------------------------------------------------------------------
 
 
-def recipe(folder: Path, *chain: str) -> Path:
+def recipe(folder: Path, *chain: str | dict[str, Any], **more: Any) -> Path:
     document = {
         "version": 1, "name": "chain",
         "data": {
             "use": "phantom", "params": {"patients": 12, "size": 32, "sites": 3, "visits": 1},
             "split": {"members": 6, "validation": 2, "test": 2, "non_members": 1, "auxiliary": 1},
         },
-        "protocols": [{"use": "federated", "params": {"rounds": 1, "network": {"channels": [4, 8]}}}],
+        "protocols": [{"use": "federated", "params": {"rounds": 1, "network": {"channels": [4, 8]}, **more}}],
         "defenses": [{"name": "both", "chain": list(chain)}], "run": {"device": "cpu"},
     }  # fmt: skip
     path = folder / "recipe.yaml"

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from leakaudit.engine.assemble import assemble
+from leakaudit.engine.computing import compute
 from leakaudit.engine.disclosure import Disclosure, is_private, region_support
-from leakaudit.engine.executors import Executor
-from leakaudit.engine.jobs import Job, Outcome
+from leakaudit.engine.jobs import Outcome
 from leakaudit.engine.kept import keep, known_patients, recall
-from leakaudit.engine.logs import FOREIGN, PRIVATE_LOG, logging_to
+from leakaudit.engine.logs import PRIVATE_LOG, logging_to
 from leakaudit.engine.plan import Plan
-from leakaudit.engine.planner import Planner, make_plan, worker_count
+from leakaudit.engine.planner import Planner, make_plan
 from leakaudit.engine.planview import PlanView
-from leakaudit.engine.progress import ProgressDisplay
 from leakaudit.engine.pruning import prune
 from leakaudit.engine.reasons import withholding
 from leakaudit.engine.results import judge
 from leakaudit.engine.salt import run_salt
-from leakaudit.engine.scheduler import Event, run_jobs
 from leakaudit.engine.sections import with_sections
 from leakaudit.engine.store import RunStore
 from leakaudit.errors import UserError
 from leakaudit.plugins.manager import get_manager
-from leakaudit.plugins.targets import import_target
 from leakaudit.recipes.resolved import ResolvedRecipe
 from leakaudit.report.files import FILE_NAMES, Format, read_report, write_report
 from leakaudit.report.model import Report
@@ -90,7 +84,7 @@ def run(recipe: ResolvedRecipe, out: Path, *, fail_on: str, progress: bool = Tru
         store = RunStore(out / STORE)
         _write_recipe(recipe, out)
         with logging_to(out, store.root, disclosure):
-            planned, outcomes = _compute(planner, planned, store, disclosure, progress)
+            planned, outcomes = compute(planner, planned, store, disclosure, progress)
             keep(store, planned, outcomes)
             report = _report(planned, store, outcomes, recipe.policy, fail_on)
     return _write(report, out)
@@ -109,62 +103,6 @@ def _write_recipe(recipe: ResolvedRecipe, out: Path) -> None:
     path.touch(mode=0o600)
     path.chmod(0o600)
     recipe.write(path)
-
-
-@contextlib.contextmanager
-def _computing(
-    planned: Plan, store: RunStore, disclosure: Disclosure, progress: bool
-) -> Iterator[Callable[[Sequence[Job]], dict[str, Outcome]]]:
-    """Give a function that computes cells: one executor and one display for all that a run computes."""
-    settings, manager, logger = planned.recipe.run, get_manager(), logging.getLogger("leakaudit.run")
-    choice = planned.recipe.executor
-    workers = worker_count(settings.workers, settings.threads)
-    executor: Executor = import_target(choice.plugin.info.target)(choice.params, store.root, workers)
-    display = ProgressDisplay(executor.slots, None if progress else io.StringIO())
-
-    def on_event(event: Event) -> None:
-        display(event)
-        if event.kind == "log":
-            logger.info("%s %s: %s", event.job.kind, event.job.label, event.data["text"], extra=FOREIGN)
-        if event.kind == "ended" and event.outcome is not None:
-            o = event.outcome
-            logger.info("%s %s: %s %s (%.1f s)", event.job.kind, event.job.label, o.status, o.reason, o.seconds)
-            manager.notify(
-                "leakaudit_cell_finished", kind=event.job.kind, label=event.job.label, status=o.status, seconds=o.seconds
-            )
-
-    def public(outcome: Outcome) -> Outcome:
-        shown = disclosure.outcome(outcome)
-        if shown.reason != outcome.reason:
-            logger.info("in full: %s", outcome.reason, extra=FOREIGN)
-        return shown
-
-    manager.notify("leakaudit_run_started", name=planned.recipe.name, cells=len(planned.jobs))
-    with display:
-        try:
-            yield lambda jobs: run_jobs(jobs, executor, store, on_event, public=public)
-        finally:
-            executor.close()
-
-
-def _compute(
-    planner: Planner, planned: Plan, store: RunStore, disclosure: Disclosure, progress: bool
-) -> tuple[Plan, dict[str, Outcome]]:
-    """Compute the cells of a plan, judge, and compute the planted controls that the undefended pairings ask for.
-
-    Returns:
-        The plan with the planted controls, and how every cell ended.
-    """
-    with _computing(planned, store, disclosure, progress) as compute:
-        outcomes = compute(planned.jobs)
-        wanted = judge(planned, store, outcomes, planned.recipe.policy).wanted
-        if wanted:
-            before = {job.key for job in planned.jobs}
-            planned = planner.plant(planned, wanted)
-            more = [job for job in planned.jobs if job.key not in before]
-            logging.getLogger("leakaudit.run").info("%d cells for planted controls", len(more))
-            outcomes |= compute(more)
-    return planned, outcomes
 
 
 def _report(

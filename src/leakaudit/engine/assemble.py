@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from leakaudit import __version__
+from leakaudit.engine.assemble_baselines import BaselineWriter
 from leakaudit.engine.assemble_coverage import CoverageWriter
 from leakaudit.engine.assemble_detections import DetectionWriter
 from leakaudit.engine.assemble_pairings import PairingWriter
@@ -16,14 +17,11 @@ from leakaudit.engine.assemble_protocols import ProtocolWriter
 from leakaudit.engine.comparisons import Comparisons
 from leakaudit.engine.happenings import happenings, unseated
 from leakaudit.engine.jobs import Outcome
-from leakaudit.engine.plan import Baseline, Plan
+from leakaudit.engine.plan import Plan
 from leakaudit.engine.results import Results
-from leakaudit.engine.utility import UtilityResult
 from leakaudit.plugins.descriptors import DatasetInfo
 from leakaudit.plugins.loading import FIRST_PARTY
-from leakaudit.recipes.models import NONE
 from leakaudit.report import model as m
-from leakaudit.report.base import Measured
 from leakaudit.report.privacy import sanitize
 from leakaudit.report.words import with_sentences
 from leakaudit.scoring.outcome import exit_code
@@ -73,7 +71,8 @@ def assemble(
         recipe=m.RecipeFacts(name=plan.recipe.name, sha256=plan.recipe.sha256), provenance=writer.provenance(),
         data=writer.data(data), verdict=m.Verdict(status=status, exit_code=code, reasons=list(results.run.reasons)),
         policy=_policy(policy), limitations=writer.limitations(data), not_attacked=writer.covered.not_attacked(),
-        baselines=[writer.baseline(b) for b in plan.baselines], pairings=[writer.pairings.pairing(j) for j in results.judged],
+        baselines=[writer.baselines.baseline(b) for b in plan.baselines],
+        pairings=[writer.pairings.pairing(j) for j in results.judged],
         comparisons=writer.compared.comparisons(), equal_utility=writer.compared.equal_utility(),
         coverage=writer.covered.coverage(), traffic=writer.traffic(), alarms=writer.watched.alarms(),
         detections=writer.watched.detections(), seats=writer.seats(), cells=writer.cells(),
@@ -87,25 +86,6 @@ def _policy(policy: Policy) -> m.Policy:
     limits = [m.Threshold(name=n, value=t.value, owner=t.owner, reason=t.reason) for n, t in policy.thresholds().items()]
     required = {channel: list(families) for channel, families in policy.required.items()}
     return m.Policy(thresholds=limits, required=required, candidates=list(policy.candidates), require=policy.require)
-
-
-def _information(trainings: Sequence[Mapping[str, Any]]) -> list[m.Information]:
-    """Return dFIL of every seat that has one in all trainings, averaged over images and trainings."""
-    seats = [
-        seat for seat in (trainings[0]["information"] if trainings else {}) if all(seat in t["information"] for t in trainings)
-    ]
-    found = []
-    for seat in seats:
-        values = [v for t in trainings for v in t["information"][seat]]
-        found.append(
-            m.Information(
-                seat=seat, dfil=Measured(value=sum(values) / len(values)),
-                mse=Measured(value=sum(1 / v for v in values) / len(values)) if min(values) > 0
-                else Measured(value=None, reason="nothing that the message carries depends on some of the images"),
-                images=len(trainings[0]["information"][seat]),
-            )
-        )  # fmt: skip
-    return found
 
 
 def _installed(package: str) -> str | None:
@@ -123,9 +103,8 @@ class _Writer:
         self.compared = Comparisons(plan, results, policy)
         self.trained = ProtocolWriter(plan)
         self.synthetic, self.known = self.pairings.synthetic, self.pairings.known
+        self.baselines = BaselineWriter(results, outcomes, self.pairings, self.compared)
         self.watched = DetectionWriter(plan, results, self.known)
-
-    # Facts ------------------------------------------------------------------------------------------------------------
 
     def provenance(self) -> m.Provenance:
         settings = self.plan.recipe.run
@@ -231,36 +210,3 @@ class _Writer:
             for key, o in self.outcomes.items()
             if not o.ok and o.status != "blocked" and key in jobs
         ]
-
-    # Baselines --------------------------------------------------------------------------------------------------------
-
-    def baseline(self, b: Baseline) -> m.Baseline:
-        place = (b.protocol, b.defense)
-        verdict, trainings = self.results.defenses[place], self.results.trainings[place]
-        seconds = [o.seconds for k in b.trains if (o := self.outcomes.get(k)) is not None and o.ok and not o.cached]
-        return m.Baseline(
-            protocol=b.protocol, defense=b.defense, status=verdict.status, reasons=self.pairings.clean(verdict.reasons),
-            utility=self._utility(self.results.utility[place], b), strongest=self.compared.strongest(b),
-            by_kind=self.compared.by_kind(b), not_dominated=self.compared.not_dominated(b),
-            **self.pairings.guarantees(trainings),
-            traffic_bytes=sum(t[4] for t in trainings[0]["traffic"]) if trainings else None,
-            seconds=sum(seconds) if seconds else None, information=_information(trainings),
-            notes=self.pairings.clean(happenings(trainings)),
-        )  # fmt: skip
-
-    def _utility(self, u: UtilityResult, b: Baseline) -> m.Utility:
-        difference = None
-        if u.difference is not None:
-            value, interval = u.difference
-            difference = Measured(value=value, ci=[interval.low, interval.high])
-        elif b.defense != NONE:
-            difference = Measured(value=None, reason=u.reason or "the undefended model has no Dice to compare with")
-        status = u.verdict.status if u.verdict is not None else "REVIEW"
-        if b.defense == NONE or b.reason is not None:
-            status = "control" if b.defense == NONE else "N/A"
-        reason = u.reason or (u.verdict.reasons[0] if u.verdict is not None and u.verdict.status != "PASS" else None)
-        return m.Utility(
-            dice=u.dice, ci=None if u.interval is None else [u.interval.low, u.interval.high], difference=difference, n=u.n,
-            status=cast(Any, status), reason=None if reason is None else sanitize(reason, known=self.known),
-            hd95=u.hd95, hd95_unit=u.hd95_unit,
-        )  # fmt: skip

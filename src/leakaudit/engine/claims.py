@@ -80,22 +80,34 @@ def _tables(merged: Merged, delta: float) -> EpsilonTables:
 def _covering(endpoint: Merged, tables: EpsilonTables, trainings: Sequence[Mapping[str, Any]]) -> Guarantee | None:
     """Return the weakest claim about the endpoint over trainings and seats; None where some seat or training makes none.
 
-    An audit over several seats bounds the largest of their epsilons: it is held against the largest claim.
+    An audit over several seats bounds the largest of their epsilons at the largest of their deltas: it is held against these.
+    Holding each seat's canaries against its own claim would be sharper, but takes as many tests as there are claims, each with
+    a share of the canaries and of the risk, and can show less than the one test of all.
     """
     found: list[Guarantee] = []
     for training in trainings:
         claims = {seat: [Guarantee.from_json(c) for c in listed] for seat, listed in training["guarantees"].items()}
-        if endpoint.channel == "update":  # every site sends its own, and of its own claims the strictest is the one to refute
-            by_site = [[c for c in claims.get(s, []) if _fits(c, endpoint.channel, s, tables.units)] for s in set(tables.sites)]
-            strictest = [min(group, key=lambda c: c.epsilon, default=None) for group in by_site]
-        else:  # one release stands for all seats
-            everybody = [c for group in claims.values() for c in group if _fits(c, endpoint.channel, None, tables.units)]
-            strictest = [max(everybody, key=lambda c: c.epsilon, default=None)]
-        made = [c for c in strictest if c is not None]
-        if len(made) < len(strictest):
-            return None
-        found += made
-    return max(found, key=lambda c: c.epsilon, default=None)
+        for site in set(tables.sites):
+            claim = _about(site, endpoint.channel, tables, claims)
+            if claim is None:
+                return None
+            found.append(claim)
+    if not found:
+        return None
+    return replace(max(found, key=lambda c: c.epsilon), delta=max(c.delta for c in found))
+
+
+def _about(site: str, channel: str, tables: EpsilonTables, claims: Mapping[str, Sequence[Guarantee]]) -> Guarantee | None:
+    """Return the claim about the canaries of one site in one training; None where nobody makes one."""
+    if channel == "update":  # every site sends its own, and of its own claims the strictest is the one to refute
+        own = [c for c in claims.get(site, ()) if _fits(c, channel, site, tables.units)]
+        return min(own, key=lambda c: c.epsilon, default=None)
+    # One release stands for all. A site speaks for its own patients, and for another's only who holds no canaries.
+    own = [c for c in claims.get(site, ()) if _fits(c, channel, None, tables.units)]
+    others = [
+        c for seat, group in claims.items() if seat not in tables.sites for c in group if _fits(c, channel, None, tables.units)
+    ]
+    return max(own or others, key=lambda c: c.epsilon, default=None)
 
 
 def _fits(claim: Guarantee, channel: str, seat: str | None, units: Sequence[str]) -> bool:

@@ -43,13 +43,14 @@ class PlanView:
             f"PASS needs {policy.min_patients.value:g} attacked patients (there are {len(p.split.attacked)}) and "
             f"{policy.min_repeats.value:g} repeats (there {'is' if p.recipe.repeats == 1 else 'are'} {p.recipe.repeats})"
         )
-        text += [f"  N/A  {b.protocol} / {b.defense}: {b.reason}" for b in p.baselines if b.reason is not None]
+        text += [f"  N/A  {b.protocol} / {b.defense}: {self._shown(b.reason)}" for b in p.baselines if b.reason is not None]
         for pairing in p.pairings:
             name = f"{pairing.protocol} / {pairing.defense} / {pairing.attack}"
             if pairing.error is not None:
                 text.append(f"  ERROR  {name}: {pairing.error}")
             else:
-                text.append(f"  N/A  {name}: {pairing.reason}" if pairing.reason is not None else f"  run  {name}")
+                why = self._shown(pairing.reason)
+                text.append(f"  N/A  {name}: {why}" if why is not None else f"  run  {name}")
         text.append("what a verdict needs:")
         text += [f"  {need.line()}" for need in needs(p)]
         return [*text, *self._later()]
@@ -71,6 +72,10 @@ class PlanView:
         left_out = unseated(self.plan)
         lines = [*([left_out] if left_out else []), *(f"{protocol}: {faults}" for protocol, faults in plans.items() if faults)]
         return [self._disclosure.text(line) for line in lines]
+
+    def _shown(self, reason: str | None) -> str | None:
+        """Return why something has no cells, as it may be shown: a defense or attack may name sites in it."""
+        return None if reason is None else self._disclosure.text(reason)
 
     @cached_property
     def _disclosure(self) -> Disclosure:
@@ -111,7 +116,10 @@ class PlanView:
             "sites": self._sites(),
             "cells": [{"key": j.key, "kind": j.kind, "label": j.label, "inputs": list(j.inputs)} for j in p.jobs],
             "pairings": [
-                {"protocol": q.protocol, "defense": q.defense, "attack": q.attack, "not_applicable": q.reason, "error": q.error}
+                {
+                    "protocol": q.protocol, "defense": q.defense, "attack": q.attack,
+                    "not_applicable": self._shown(q.reason), "error": q.error,
+                }
                 for q in p.pairings
             ],
             "needs": [need.to_json() for need in needs(p)],

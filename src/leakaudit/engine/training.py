@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from leakaudit.cohorts.cohort import Cohort, Split, regions
-from leakaudit.defenses.guarantee import Guarantee
 from leakaudit.engine.canaries import Gradients
 from leakaudit.engine.places import Place, build, guard_of, honest_place
 from leakaudit.engine.planting import repeated
 from leakaudit.engine.taps import Tapping
+from leakaudit.engine.trained import Trained
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.models.task import TaskSpec, Tensors, load_task
 from leakaudit.protocols.base import Holdings, Protocol
@@ -31,44 +29,6 @@ __all__ = ["Play", "Trained", "Training", "build"]
 
 Play = Callable[[SeatFacts], Place]
 """How an attack takes a seat."""
-
-
-@dataclass(kw_only=True)
-class Trained:
-    """What a training leaves behind.
-
-    Attributes:
-        rounds: Rounds that were planned.
-        states: Final state of every seat.
-        snapshots: States after other rounds, by round.
-        public: What the defenses of each seat learned.
-        guarantees: Claims by seat; no entry where there are none.
-        traffic: (channel, sender, receiver, messages, bytes).
-        alarm: What a detector reported when it stopped the training, where, and how many of how many batches had crossed by
-            then; None where the training ran to its end.
-        own: State of the party an attack played.
-        notes: What happened beside the plan (a site that left, an update left out), and in which rounds.
-    """
-
-    rounds: int
-    states: dict[str, Tensors]
-    snapshots: dict[int, dict[str, Tensors]] = field(default_factory=dict)
-    public: dict[str, Tensors]
-    guarantees: dict[str, tuple[Guarantee, ...]]
-    traffic: list[tuple[str, str, str, int, int]]
-    alarm: dict[str, Any] | None = None
-    own: Tensors = field(default_factory=dict)
-    notes: dict[str, list[int]] = field(default_factory=dict)
-
-    def digest(self) -> str:
-        """Return the SHA-256 of all final states: equal digests mean equal trainings, bit by bit."""
-        total = hashlib.sha256()
-        for seat in sorted(self.states):
-            for name in sorted(self.states[seat]):
-                tensor = self.states[seat][name].detach().cpu().contiguous()
-                total.update(f"{seat}/{name}/{tuple(tensor.shape)}".encode())
-                total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
 
 
 class Training:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from leakaudit.errors import nearest
+from leakaudit.facts import Absence
 from leakaudit.plugins.params import Params
 
 __all__ = ["Dropout", "check_rounds", "check_sites", "described"]
@@ -37,12 +38,16 @@ class Dropout(Params):
 
     def is_away(self, round_: int) -> bool:
         """Return whether the site is not asked to train in a round."""
-        first = self.round if self.when == "before" else self.round + 1
-        return first <= round_ and (self.returns is None or round_ < self.returns)
+        return self.absence().covers(round_)
 
     def is_silent(self, round_: int) -> bool:
         """Return whether the site trains in a round and is gone before it is asked about its update."""
-        return self.when == "after" and round_ == self.round
+        return self.absence().silent == round_
+
+    def absence(self) -> Absence:
+        """Return the fault as a public fact of its protocol."""
+        first, silent = (self.round, None) if self.when == "before" else (self.round + 1, self.round)
+        return Absence(seat=self.site, first=first, returns=self.returns, silent=silent)
 
     def words(self) -> str:
         """Return the fault as half a sentence, after the round in which it happens."""

@@ -42,7 +42,7 @@ class Federated(Protocol[FederatedParams]):
         """Run the rounds and release the final model."""
         sites = [seat.id for seat in self.facts.seats_of("site")]
         draw = schedule.secret.branch("participation").generator()
-        count = max(1, round(self.params.participation * len(sites)))
+        count = self.params.asked(len(sites))
         for round_ in range(self.params.rounds):
             # Drawn as if nobody had left: the others take part in the same rounds with and without a fault plan.
             chosen = sorted(torch.randperm(len(sites), generator=draw)[:count].tolist())

@@ -225,4 +225,12 @@ class FederatedParams(TrainedParams):
         if self.dropouts:
             extra["dropouts"] = described(self.dropouts)
         facts = self._facts(cohort, "federated", seats, flows)
-        return replace(facts, extra={**facts.extra, **extra})
+        asked = self.asked(len(cohort.sites))
+        return replace(
+            facts, extra={**facts.extra, **extra}, absences=tuple(fault.absence() for fault in self.dropouts),
+            drawn=asked if asked < len(cohort.sites) else None,
+        )  # fmt: skip
+
+    def asked(self, sites: int) -> int:
+        """Return how many of so many sites are drawn in a round."""
+        return max(1, round(self.participation * sites))

@@ -13,26 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import optimize, special
+from scipy import optimize
 from torch import Tensor
 
-from leakaudit.defenses import Guarantee, Local
-from leakaudit.defenses.chain import replaces_training
-from leakaudit.engine.places import guard_of
-from leakaudit.engine.training import Training
+from leakaudit.defenses import Guarantee
 from leakaudit.errors import UserError
-from leakaudit.facts import SeatFacts
-from leakaudit.testing.defense_trial import trial_of
+from leakaudit.scoring.families import gdp_delta, gdp_epsilon
+from leakaudit.testing.defense_plays import Run, Stand, stand_of
 from leakaudit.testing.results import UntriedError, ViolationError
-from leakaudit.testing.stage import as_in_a_cell
 from leakaudit.testing.subject import Subject
-from leakaudit.wire import Seat
 
 __all__ = ["noise", "sampling"]
 
-_UNITS, _ROWS = 4, 2
-_LOUD = 1e4
-"""How much louder than the others the unit is whose gradient is to be bounded."""
 _STEPS = 3
 _RATE, _SHUFFLED_STEPS = 0.02, 50
 """One pass over 50 units in batches of one: under shuffling each takes part exactly once."""
@@ -44,8 +36,8 @@ _MANY = 64
 
 def noise(subject: Subject) -> None:
     """Noise is on every weight, is added after clipping, and is as strong as the claimed epsilon says."""
-    stand = _stand(subject)
-    run = _Run(steps=_STEPS, rate=1.0)
+    stand = stand_of(subject)
+    run = Run(steps=_STEPS, rate=1.0)
     seen = _seen(stand, run)
     if seen.bare:
         raise ViolationError(
@@ -73,12 +65,12 @@ def noise(subject: Subject) -> None:
 
 def sampling(subject: Subject) -> None:
     """Amplification by sampling is claimed only of batches that are drawn so."""
-    stand = _stand(subject)
+    stand = stand_of(subject)
     kind = stand.training.sampling.kind
     fix = "return Needs(sampling='poisson') from needs(), or count every pass as one release of each unit."
     if kind == "poisson":
         return
-    run = _Run(steps=_SHUFFLED_STEPS, rate=_RATE)
+    run = Run(steps=_SHUFFLED_STEPS, rate=_RATE)
     try:
         claims = stand.play(0, run, loud=False).claims
     except UserError as refusal:
@@ -96,111 +88,6 @@ def sampling(subject: Subject) -> None:
                 f"{claim.epsilon:.4g}; taking part once costs {_epsilon_of(once, claim.delta):.4g}.",
                 fix,
             )
-
-
-# Playing steps ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """A training as the defense is told of it: how many steps, and how likely a unit is in one of them."""
-
-    steps: int
-    rate: float
-
-
-@dataclass(frozen=True)
-class _Played:
-    """What a play left: the first step by weight, and the claims after all steps."""
-
-    step: dict[str, Tensor]
-    claims: Sequence[Guarantee]
-
-
-@dataclass(frozen=True)
-class _Stand:
-    """A seat that trains the whole network under the defense, taken out of its protocol."""
-
-    training: Training
-    facts: SeatFacts
-    claim: str
-    unit: str
-
-    def play(self, stream: int, run: _Run, *, loud: bool, whole: bool = True) -> _Played:
-        """Play a run on one stream of randomness: the loud unit is in the first batch, or not, and the others are empty.
-
-        Args:
-            stream: Number of the stream.
-            run: What is played.
-            loud: Whether the loud unit is there.
-            whole: Whether to go on after the first step.
-
-        Raises:
-            UserError: The defense refuses the setting.
-        """
-        training = self.training
-        seat = Seat(
-            self.facts, training.secret.branch("noise check", str(stream)), shared=training.secret.branch("shared"),
-            device=training.device, protocol=training.protocol.facts, task=training.task,
-        )  # fmt: skip
-        guard = guard_of(training.spec["defenses"], seat)
-        x, y, patients, weight = self._rows(loud)
-        by_patient = training.sampling.unit == "patient"
-        units = [patients if by_patient else torch.arange(len(patients))]
-        with as_in_a_cell():
-            module = guard.adapt(training.task.build().train())
-            expected = float(_UNITS if by_patient else _UNITS * _ROWS) if run.rate == 1 else 1.0
-            local = guard.train(
-                Local(
-                    module=module, optimizer=torch.optim.SGD(module.parameters(), lr=1.0), units=lambda: units[0],
-                    expected_units=expected, expected_batch=float(_UNITS * _ROWS), rate=run.rate, steps=run.steps,
-                    sampling=training.sampling.kind, unit=training.sampling.unit, shape=tuple(x.shape[1:]),
-                )
-            )  # fmt: skip
-            before = _weights(local.module)
-            local.optimizer.zero_grad()
-            (weight * training.task.loss(local.module(x), y)).mean().backward()
-            local.optimizer.step()
-            after = _weights(local.module)
-            units[0] = torch.zeros(0, dtype=torch.long)
-            for _ in range(run.steps - 1 if whole else 0):
-                local.optimizer.zero_grad()
-                local.optimizer.step()
-        claims = [c for c in guard.guarantees() if c.unit != "site"]
-        return _Played({name: (t - after[name]).double() for name, t in before.items()}, claims)
-
-    def _rows(self, loud: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return images, masks, patient and loudness of each row; without the loud unit where it is not to be there."""
-        images = self.training.holdings(self.facts).images
-        assert images is not None
-        draw, count = torch.Generator().manual_seed(0), _UNITS * _ROWS
-        x = torch.randn(count, *images.shape[1:], generator=draw)
-        y = (torch.rand(count, 3, *images.shape[2:], generator=draw) > 0.7).float()
-        own = torch.arange(count) >= count - (_ROWS if self.unit == "patient" else 1)
-        here = torch.ones(count, dtype=torch.bool) if loud else ~own
-        return x[here], y[here], (torch.arange(count) // _ROWS)[here], torch.where(own, _LOUD, 1.0)[here]
-
-
-def _weights(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name.removeprefix("_module."): p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
-
-
-def _stand(subject: Subject) -> _Stand:
-    """Return a seat with a claim about local training.
-
-    Raises:
-        UntriedError: There is none.
-    """
-    trial = trial_of(subject)
-    for baseline in trial.baselines:
-        training = trial.training(baseline)
-        for facts in training.protocol.facts.seats:
-            claims = trial.trained[baseline.protocol].guarantees.get(facts.id, ())
-            about = [c for c in claims if c.unit != "site"]
-            whole = bool(facts.modalities) and facts.labels
-            if about and whole and replaces_training(guard_of(training.spec["defenses"], training.seat(facts))):
-                return _Stand(training, facts, f"{about[0].epsilon:.4g}", about[0].unit)
-    raise UntriedError("it claims nothing about the local training of a party that has images and masks")
 
 
 # What the plays show ----------------------------------------------------------------------------------------------------
@@ -221,7 +108,7 @@ class _Seen:
     uneven: float
 
 
-def _seen(stand: _Stand, run: _Run) -> _Seen:
+def _seen(stand: Stand, run: Run) -> _Seen:
     """Play the first step of a run with and without the loud unit under two streams each.
 
     Raises:
@@ -250,18 +137,12 @@ def _level(differences: Sequence[Tensor]) -> float:
     return math.sqrt(float(flat.square().mean()) / 2)
 
 
-def _delta_of(epsilon: float, mu: float) -> float:
-    """Return delta of a mu-Gaussian mechanism at an epsilon."""
-    low, high = special.log_ndtr(-epsilon / mu + mu / 2), epsilon + special.log_ndtr(-epsilon / mu - mu / 2)
-    return math.exp(low) - math.exp(high)
-
-
 def _mu_of(claim: Guarantee) -> float:
     """Return the largest mu whose Gaussian mechanism is within a claim."""
     delta = max(claim.delta, 1e-300)
 
     def above(log_mu: float) -> float:
-        return _delta_of(claim.epsilon, math.exp(log_mu)) - delta
+        return gdp_delta(claim.epsilon, math.exp(log_mu)) - delta
 
     ends = -30.0, 30.0
     return math.exp(float(optimize.brentq(above, *ends))) if above(ends[0]) < 0 < above(ends[1]) else math.inf
@@ -269,9 +150,4 @@ def _mu_of(claim: Guarantee) -> float:
 
 def _epsilon_of(mu: float, delta: float) -> float:
     """Return epsilon of a mu-Gaussian mechanism at a delta; infinite where the noise is next to none."""
-    if mu > 1e6:
-        return math.inf
-    delta = max(delta, 1e-300)
-    if _delta_of(0.0, mu) <= delta:
-        return 0.0
-    return float(optimize.brentq(lambda epsilon: _delta_of(epsilon, mu) - delta, 0.0, mu * mu / 2 + 40 * mu + 1))
+    return math.inf if mu > 1e6 else gdp_epsilon(mu, max(delta, 1e-300))

@@ -62,6 +62,9 @@ def _inconsistent(found: ProtocolFacts) -> str | None:
             return f"a flow on {flow.channel!r} names the role {stranger[0]!r}, which no seat has"
         if flow.channel not in CHANNELS:
             return f"there is no channel {flow.channel!r}"
+    absent = next((absence.seat for absence in found.absences if absence.seat not in ids), None)
+    if absent is not None:
+        return f"an absence names the seat {absent!r}, which is not there"
     if found.rounds < 1 or found.spatial_dims != len(COHORT.shape):
         return f"it has {found.rounds} rounds and {found.spatial_dims} spatial dimensions for images of {COHORT.shape}"
     held = {m for seat in found.seats for m in seat.modalities}
