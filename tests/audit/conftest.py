@@ -63,11 +63,16 @@ class Audit:
     out: Path
     code: int
     output: str
-    cells: list[dict[str, Any]]
 
     @property
     def report(self) -> dict[str, Any]:
         return dict(json.loads((self.out / "report.json").read_text()))
+
+    @property
+    def cells(self) -> list[dict[str, Any]]:
+        """Return what was planned and came to an end, planted controls included, as the run keeps it."""
+        kept = json.loads((self.out / "store" / "run.json").read_text())["cells"]
+        return [{"key": key, "kind": kind, "label": label} for key, (kind, label) in kept.items()]
 
     @property
     def store(self) -> RunStore:
@@ -140,9 +145,10 @@ class Machine:
         """Run an audit to its end."""
         code, output = self.call("run", recipe, "--out", out, "--fail-on", "never", *more)
         assert code == 0, output
-        return Audit(recipe, out, code, output, self.cells(recipe, *more))
+        return Audit(recipe, out, code, output)
 
     def cells(self, recipe: Path, *more: str) -> list[dict[str, Any]]:
+        """Return what would be computed, without computing it."""
         process = subprocess.run(
             [sys.executable, "-m", "leakaudit.cli", "plan", str(recipe), "--json", *more], env=self.environment, cwd=self.root,
             stdout=subprocess.PIPE, text=True, check=True, timeout=60,

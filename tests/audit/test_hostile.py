@@ -59,7 +59,11 @@ def audit(machine: Machine) -> Audit:
     noise = [draws(members.branch("seat", f"client-{i}", "noise")) for i in range(2)]
     where: dict[str, Any] = {"defenses": ("toy-noise",)}
     recipe["attacks"] = [attack("toy-snoop", way, way=way, **hidden, noise=noise, **where) for way in WAYS]
-    own = {"images": fingerprints(cohort.of_patients(split.auxiliary)), "words": ["detnalp-drow"], "noise": guessable_noise()}
+    own = {
+        "images": fingerprints(cohort.of_patients(split.auxiliary)),
+        "words": ["tnesba-drow", "detnalp-drow"],
+        "noise": guessable_noise(),
+    }
     recipe["attacks"] += [attack("toy-snoop", f"{way}-control", way=way, **own, planted=True, **where) for way in CONTROLS]
     return machine.run(machine.write(recipe), out)
 

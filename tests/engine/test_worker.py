@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from leakaudit.engine import forkserver, worker
+from leakaudit.engine import cells, forkserver, worker
 from leakaudit.engine.forkserver import ForkServer
 from leakaudit.engine.jobs import Job, Outcome
 from leakaudit.engine.keys import digest, environment
@@ -51,6 +52,15 @@ def test_once_the_server_is_warm_a_job_starts_in_a_fraction_of_a_second(make_job
     started = time.monotonic()
     assert run(make_job("write", label="timed")).ok
     assert time.monotonic() - started < 2.0
+
+
+def test_what_cells_import_is_there_before_a_job_and_its_collector_leaves_that_alone(make_job: Make, run: Run) -> None:
+    kinds = [f"{cells.__name__}.{module.name}" for module in pkgutil.iter_modules(cells.__path__)]
+    assert len(kinds) > 3
+    told = run(make_job("loaded", modules=kinds)).detail
+    assert told["there"] == kinds
+    assert told["frozen"] > 100_000
+    assert told["collects"]
 
 
 def test_settings_reach_the_job_before_its_runner(make_job: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,14 @@ def settings(spec: Spec, context: Context) -> dict[str, Any]:
     }
 
 
+def loaded(spec: Spec, context: Context) -> dict[str, Any]:
+    """Say which of `modules` are there, and how many objects the garbage collector leaves alone."""
+    import gc
+
+    there = [name for name in spec["modules"] if name in sys.modules]
+    return write(spec, context) | {"there": there, "frozen": gc.get_freeze_count(), "collects": gc.isenabled()}
+
+
 def call_child(spec: Spec, context: Context) -> dict[str, Any]:
     """Call foreign code; the answer, or the kind and text of the failure, is the detail."""
     folder = context.scratch / "view"

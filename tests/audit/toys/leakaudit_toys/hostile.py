@@ -34,6 +34,7 @@ class Snoop(Attack[Snooping]):
     def __init__(self, params: Snooping, seat: Seat) -> None:
         super().__init__(params, seat)
         self.searched = 0
+        self._read: set[str] = set()
 
     def run(self, view: View) -> Values:
         hidden = None
@@ -48,8 +49,8 @@ class Snoop(Attack[Snooping]):
         return volumes(view, self.params.way)
 
     def _plant(self, view: View) -> object:
-        """Hide the first forbidden word (for images: the first auxiliary image, whose hash the test gave)."""
-        word = self.params.words[0][::-1] if self.params.words else ""
+        """Hide the last forbidden word (for images: the first auxiliary image, whose hash the test gave)."""
+        word = self.params.words[-1][::-1] if self.params.words else ""
         match self.params.way:
             case "files":
                 (Path.cwd() / "note.txt").write_text(word)
@@ -76,7 +77,9 @@ class Snoop(Attack[Snooping]):
     def _things(self, things: Iterable[Any], where: str, side: int) -> Iterator[str]:
         for thing in things:
             if isinstance(thing, str):
-                yield from self._text(thing, where)
+                if thing not in self._read:  # Names of attributes stand in a million dictionaries.
+                    self._read.add(thing)
+                    yield from self._text(thing, where)
             elif isinstance(thing, bytes) and len(thing) < 10**6:
                 yield from self._text(thing.decode("latin-1"), where)
             elif isinstance(thing, torch.Tensor) and thing.dtype == torch.float32 and thing.device.type == "cpu":
@@ -100,6 +103,7 @@ class Snoop(Attack[Snooping]):
 
     def _heap(self, view: View) -> Iterator[str]:
         side = view.auxiliary.shape[0]
+        gc.unfreeze()  # What was there before the job counts, too.
         for thing in gc.get_objects():
             if isinstance(thing, dict):
                 yield from self._things([*thing.keys(), *thing.values()], "the heap", side)
@@ -110,21 +114,18 @@ class Snoop(Attack[Snooping]):
 
     def _memory(self, view: View) -> Iterator[str]:
         """Search all writable memory, freed objects included."""
+        patterns = _patterns(self.params.words)
         with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", buffering=0) as memory:
             spans = [line.split() for line in maps]
             for span, rights, *_ in spans:
                 start, end = (int(part, 16) for part in span.split("-"))
                 if not rights.startswith("rw"):
                     continue
-                for i, word in enumerate(self.params.words):
-                    # Letter by letter: a string spelled forwards would itself be found.
-                    pattern = re.compile(b"".join(b"[" + re.escape(word[-1 - k].encode()) + b"]" for k in range(len(word))))
-                    for at in range(start, end, 2**24):
-                        memory.seek(at)
-                        block = memory.read(min(end - at, 2**24 + 64))
-                        self.searched += len(block)
-                        if pattern.search(block):
-                            yield f"word {i} in memory"
+                for at in range(start, end, 2**24):
+                    memory.seek(at)
+                    block = memory.read(min(end - at, 2**24 + 64))
+                    self.searched += len(block)
+                    yield from ("a word in memory" for pattern in patterns if pattern.search(block))
 
     def _tensors(self, view: View) -> Iterator[str]:
         messages = list(view.messages())
@@ -181,6 +182,16 @@ class Snoop(Attack[Snooping]):
                     generator = stem.branch(*branch, seat, "noise").generator()
                     if fingerprint(torch.randn(8, generator=generator).numpy()) in self.params.noise:
                         yield f"the noise of {seat}"
+
+
+def _patterns(words: Iterable[str]) -> list[re.Pattern[bytes]]:
+    """Return what finds words spelled backwards here, as few patterns as there are first letters, which is quicker."""
+    by_first: dict[str, list[bytes]] = {}
+    for word in words:
+        # Letter by letter: a string spelled forwards would itself be found.
+        letters = b"".join(b"[" + re.escape(letter.encode()) + b"]" for letter in reversed(word))
+        by_first.setdefault(word[-1], []).append(letters)
+    return [re.compile(b"|".join(spelled)) for spelled in by_first.values()]
 
 
 def _walk(root: Path) -> Iterator[Path]:
