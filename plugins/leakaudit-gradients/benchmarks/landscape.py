@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from landscape_data import READERS, Scene, phantoms, real, scores
-from landscape_map import MAPS, learned, masked
+from landscape_map import MAPS, learned
 from landscape_search import inverted
 from landscape_variants import VARIANTS
 
@@ -33,8 +33,10 @@ from leakaudit.scoring.rates import clopper_pearson
 
 __all__ = ["COLUMNS", "main", "row", "table"]
 
-DEFAULT = tuple(name for name, v in VARIANTS.items() if v.network != "basic" and v.preset == "smooth-unet")
-"""Rows unless others are asked for. Adam takes thousands of evaluations, and `basic` is there for maps."""
+DEFAULT = tuple(
+    name for name, v in VARIANTS.items() if v.network != "basic" and v.preset == "smooth-unet" and (v.epochs or not v.learns)
+)
+"""Rows unless others are asked for. Adam takes thousands of evaluations, `basic` is for maps, priors are a table apart."""
 
 CONTROL = 0.3
 """Lower bound of leakage that a positive control has to reach: three times the limit of .10."""
@@ -42,17 +44,19 @@ CONTROL = 0.3
 COLUMNS = (
     "data", "size", "attack", "variant", "patients", "seeds", "iterations", "ssim", "psnr", "chance", "chance_psnr",
     "leakage", "low", "high", "patients_low", "patients_high", "seed_sd", "worst", "control", "rank1", "rank1_low", "rank1_high",
-    "blind", "rank1_truth", "exchanged", "dice", "above", "above_low", "above_high", "seconds",
+    "blind", "rank1_truth", "exchanged", "dice", "above", "above_low", "above_high", "rank1_above", "rank1_above_low",
+    "rank1_above_high", "seconds",
 )  # fmt: skip
 """Columns of the table. `low`, `high`: of leakage over patients and seeds; `patients_*`: the same of these networks alone;
 `rank1_truth`: how many patients the true image itself finds; `exchanged`: leakage about the next patient (of maps: from the next
-patient's gradient); `above`: SSIM over that of the map from masks."""
+patient's gradient); `above`, `rank1_above`: SSIM and rank 1 over what masks alone reach. `chance` and `blind` (its rank 1) know the
+masks where the adversary does."""
 
 Record = dict[str, Any]
 
 _HEAD = (
     "| data, attack | variant | SSIM / PSNR | chance | leakage | sd of seeds | control | rank 1 | of the truth | blind "
-    "| exchanged | Dice | over masks | time |\n" + "|---" * 14 + "|"
+    "| exchanged | Dice | over masks | rank 1 over masks | time |\n" + "|---" * 15 + "|"
 )
 
 
@@ -96,9 +100,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=0, help="seconds after which nothing new is begun")
     parser.add_argument("--out", type=Path, required=True, help="JSON file; what is there is kept")
     args = parser.parse_args(arguments)
-    args.variants = args.variants or (MAPS if args.maps else [n for n in DEFAULT if not (args.data and VARIANTS[n].epochs)])
-    if args.data and (args.maps or any(VARIANTS[name].epochs for name in args.variants)):
-        parser.error("there are no real patients but the attacked ones to learn from: no --maps and no trained network with --data")
+    args.variants = args.variants or (MAPS if args.maps else [n for n in DEFAULT if not (args.data and VARIANTS[n].learns)])
+    if args.data and (args.maps or any(VARIANTS[name].learns for name in args.variants)):
+        parser.error("there are no real patients but the attacked ones to learn from: no --maps, no trained network, no prior")
     return args
 
 
@@ -109,7 +113,7 @@ def _pieces(args: argparse.Namespace) -> Iterator[tuple[tuple[Any, ...], Callabl
     base = {"data": scene.data, "size": args.size, "patients": len(scene.victims)}
     if args.maps:
         blind: Record = {**base, "attack": "mask", "variant": "any", "seed": 0, "iterations": args.own}
-        yield _key(blind), lambda: {**blind, **_scored(scene, lambda: {"images": masked(scene)})}
+        yield _key(blind), lambda: {**blind, **_scored(scene, lambda: {"images": scene.told})}
     for name, seed in product(args.variants, range(args.seeds)):
         about = {**base, "attack": "map" if args.maps else "matching", "variant": name, "seed": seed}
         about["iterations"] = args.own if args.maps else args.iterations
@@ -129,15 +133,15 @@ def _run(scene: Scene, about: Mapping[str, Any]) -> Record:
             result = inverted(variant, scene, seed, about["iterations"])
             return {"images": result.images, "dice": result.dice, "loss": result.loss, "parameters": result.parameters}
 
-    return _scored(scene, work)
+    return _scored(scene, work, known=about["attack"] == "matching" and variant.known)
 
 
-def _scored(scene: Scene, work: Callable[[], Record]) -> Record:
+def _scored(scene: Scene, work: Callable[[], Record], *, known: bool = False) -> Record:
     began = time.process_time()
     result = work()
-    blind, truth = scores(scene, scene.chance), scores(scene, scene.victims.images)
-    more: Record = {"chance": blind["ssim"], "chance_psnr": blind["psnr"], "blind": 1 / len(set(scene.gallery.patients))}
-    more["rank1_truth"] = truth["rank1"]
+    blind, truth = scores(scene, scene.told if known else scene.chance), scores(scene, scene.victims.images)
+    more: Record = {"chance": blind["ssim"], "chance_psnr": blind["psnr"], "rank1_truth": truth["rank1"]}
+    more["blind"] = float(np.mean(blind["rank1"])) if known else 1 / len(set(scene.gallery.patients))
     return {**scores(scene, result.pop("images")), **more, **result, "seconds": time.process_time() - began}
 
 
@@ -179,12 +183,14 @@ def row(group: Sequence[Record], mask: Record | None = None) -> Record:
         "rank1": float(rank1.mean()), "rank1_low": who.low, "rank1_high": who.high,
         "rank1_truth": _mean(group, "rank1_truth"),
         "exchanged": float(other.mean()) / share, "dice": float(np.mean(dice)) if dice else None,
-        "above": None, "above_low": None, "above_high": None, "seconds": sum(record["seconds"] for record in group),
+        **{f"{name}{end}": None for name in ("above", "rank1_above") for end in ("", "_low", "_high")},
+        "seconds": sum(record["seconds"] for record in group),
     }  # fmt: skip
     if mask is not None and first["attack"] == "map":
-        base = np.broadcast_to(np.array(mask["ssim"]), score.shape)
-        interval = difference_interval(score, base, level=0.95, seed=0)
-        values |= {"above": float((score - base).mean()), "above_low": interval.low, "above_high": interval.high}
+        for name, found, base in (("above", score, mask["ssim"]), ("rank1_above", rank1, mask["rank1"])):
+            alone = np.broadcast_to(np.array(base), found.shape)
+            interval = difference_interval(found, alone, level=0.95, seed=0)
+            values |= {name: float((found - alone).mean()), f"{name}_low": interval.low, f"{name}_high": interval.high}
     return values
 
 
@@ -207,6 +213,7 @@ def _line(values: Record) -> str:
         f"{short('chance')} / {values['chance_psnr']:.1f}",
         f"{short('leakage')} ({short('low')} to {short('high')})", short("seed_sd"), values["control"],
         between("rank1"), short("rank1_truth"), short("blind"), short("exchanged"), short("dice"), between("above"),
+        between("rank1_above"),
         f"{values['seconds']:.0f} s",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"

@@ -13,6 +13,7 @@ from torch import Tensor
 from leakaudit.cohorts import Cohort, readers, regions
 from leakaudit.cohorts.phantom import Phantom, PhantomParams
 from leakaudit.errors import UserError
+from leakaudit.scoring.holdings import images_of_masks
 from leakaudit.scoring.identity import common_images, identify, masked_ncc, patient_similarity, without_common
 from leakaudit.scoring.images import masked_psnr, masked_ssim
 
@@ -40,7 +41,8 @@ class Scene:
         own: Auxiliary slices, which train networks and maps. Of real patients they are all there are, victims included.
         mean: (n, modalities, H, W), the mean auxiliary image as each victim's adversary knows it: where searches start.
         prior: (n, regions, H, W), the mean auxiliary mask, likewise.
-        chance: The mean in the contrast that guesses auxiliary images best.
+        chance: The mean in the contrast that guesses auxiliary images best: chance of who does not know the masks.
+        told: (n, modalities, H, W), what the true masks tell of the images: chance of who knows them.
         ranges: (modalities,), data range of each.
     """
 
@@ -51,6 +53,7 @@ class Scene:
     mean: NDArray[np.float32]
     prior: NDArray[np.float32]
     chance: NDArray[np.float32]
+    told: NDArray[np.float32]
     ranges: Floats
 
     def tensors(self) -> tuple[Tensor, Tensor]:
@@ -68,7 +71,7 @@ def phantoms(size: int, patients: int, auxiliary: int) -> Scene:
     ranges, masks = _ranges(own), regions(own.labels).mean(axis=0)
     return Scene(
         data="phantom", victims=victims, gallery=gallery, own=own, mean=mean, chance=mean * _contrast(own, ranges), ranges=ranges,
-        prior=np.broadcast_to(masks, (len(victims), *masks.shape)).copy(),
+        prior=np.broadcast_to(masks, (len(victims), *masks.shape)).copy(), told=_told(own, victims),
     )  # fmt: skip
 
 
@@ -94,6 +97,7 @@ def real(size: int, folders: Mapping[str, str], slices: int = 5) -> Scene:
     return Scene(
         data="real", victims=victims, gallery=gallery, own=whole, mean=mean, chance=mean * _contrast(whole, ranges), ranges=ranges,
         prior=np.stack([masks[rows].mean(axis=0) for rows in others]),
+        told=np.concatenate([_told(whole.take(rows.tolist()), victims.take([i])) for i, rows in enumerate(others)]),
     )  # fmt: skip
 
 
@@ -107,6 +111,12 @@ def scores(scene: Scene, images: NDArray[np.float32]) -> dict[str, list[float]]:
         "exchanged": _each(masked_ssim, images, turned, scene.ranges),
         "rank1": _found(scene, images),
     }
+
+
+def _told(own: Cohort, victims: Cohort) -> NDArray[np.float32]:
+    at, mine = ([sample.position for sample in cohort.samples] for cohort in (own, victims))
+    guess = images_of_masks(own.images, regions(own.labels), at, regions(victims.labels), mine)
+    return np.asarray(guess, dtype=np.float32)
 
 
 def _each(metric: object, images: NDArray[np.float32], truth: Cohort, ranges: Floats) -> list[float]:

@@ -1,4 +1,4 @@
-"""The learned map of the landscape: from gradients to images, beside what masks alone tell."""
+"""The learned map of the landscape: from gradients to images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from torch.func import vmap
 
 from leakaudit.cohorts import regions
 from leakaudit.models import Tensors
-from leakaudit.scoring.holdings import images_of_masks
 
-__all__ = ["MAPS", "learned", "masked"]
+__all__ = ["MAPS", "learned"]
 
 MAPS = (
     "gelu", "two levels, relu", "leaky", "max pooling", "instance", "instance, leaky", "monai, default", "leakaudit, default",
@@ -53,14 +52,6 @@ def learned(variant: Variant, scene: Scene, seed: int) -> tuple[NDArray[np.float
     known = fit(features(own, masks), own.flatten(1).double().numpy(), range(len(own)))
     sent = features(*scene.tensors())
     return _images(known(sent), scene), _images(known(np.roll(sent, 1, axis=0)), scene)
-
-
-def masked(scene: Scene) -> NDArray[np.float32]:
-    """Return what the victims' true masks tell of their images: what a gradient need not tell."""
-    own, victims = scene.own, scene.victims
-    at, mine = ([sample.position for sample in cohort.samples] for cohort in (own, victims))
-    guess = images_of_masks(own.images, regions(own.labels), at, regions(victims.labels), mine)
-    return np.asarray(guess, dtype=np.float32)
 
 
 def _images(flat: NDArray[np.float64], scene: Scene) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from landscape_variants import Variant, VariantTask
 from leakaudit_gradients.firststep import gradient_simulation
 from leakaudit_gradients.localrun import LocalRun, Simulate
 from leakaudit_gradients.matching import Goal, Guess, match
+from leakaudit_gradients.starts import Known
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
@@ -71,20 +72,21 @@ def inverted(variant: Variant, scene: Scene, seed: int, iterations: int) -> Foun
 
     Args:
         variant: What is attacked, and what of it is seen.
-        scene: The victims; searches start at its mean image.
+        scene: The victims; searches start at its mean image, and priors are learned from its auxiliary patients.
         seed: Of the network's initialization and the noise.
         iterations: Evaluations for each victim.
     """
     params, simulate = prepared(variant, scene, seed)
-    x, y = (tensor[:, None] for tensor in scene.tensors())
+    method, x, y = variant.method(iterations), *(tensor[:, None] for tensor in scene.tensors())
     run, prior = LocalRun.of(1, 1, 1), torch.from_numpy(scene.prior)[:, None]
     inside = scene.own.images.transpose(1, 0, 2, 3).reshape(x.shape[2], -1)
     goal = Goal(
         updates=observed(variant, simulate, x, y, seed), simulate=simulate, run=run, masks=y if variant.known else None,
         bounds=(torch.from_numpy(inside.min(axis=1)), torch.from_numpy(inside.max(axis=1))),
+        priors=Known.of(scene.own, noise=False, device=x.device).priors(method, torch.Generator().manual_seed(seed)),
     )  # fmt: skip
     start = Guess(images=torch.from_numpy(scene.mean)[:, None], masks=prior)
-    guess = match(goal, variant.method(iterations), [start])
+    guess = match(goal, method, [start])
     assert guess.loss is not None
     return Found(
         images=guess.images[:, 0].numpy().astype(np.float32), dice=[] if variant.known else _dice(guess.masks[:, 0, 0], y[:, 0, 0]),

@@ -14,10 +14,13 @@ from torch.nn import functional as F
 
 from leakaudit.models import SegmentationNet, SegmentationTask
 
-__all__ = ["MODALITIES", "REGIONS", "VARIANTS", "Net", "Variant", "VariantTask"]
+__all__ = ["MODALITIES", "PRIORS", "REGIONS", "VARIANTS", "Net", "Variant", "VariantTask"]
 
 MODALITIES, REGIONS = 4, 3
 FIVE = (16, 32, 64, 64, 64)
+
+PRIORS = ("pca", "autoencoder")
+"""Weights of the priors that are learned from auxiliary images, by the names of the fields of `Method`."""
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -62,6 +65,11 @@ class Variant:
     exchanged: bool = False
     preset: Preset = "smooth-unet"
     changed: Mapping[str, str | float] = field(default_factory=dict)
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is learned from auxiliary patients before the search: the network, or a prior of images."""
+        return bool(self.epochs or any(self.changed.get(name) for name in PRIORS))
 
     def task(self) -> VariantTask:
         """Return the task: binary cross-entropy, one step of SGD with rate 1."""
@@ -190,6 +198,7 @@ VARIANTS: dict[str, Variant] = {
     "noise .001": replace(B, noise=1e-3),
     "noise .01": replace(B, noise=1e-2),
     "noise .1": replace(B, noise=1e-1),
+    "noise 1": replace(B, noise=1.0),
     "monai, gelu": replace(_MONAI, activation="gelu"),
     "monai, gelu group": replace(_MONAI, activation="gelu", normalization="group"),
     "monai, default": _MONAI_DEFAULT,
@@ -217,3 +226,10 @@ VARIANTS: dict[str, Variant] = {
     "negative control, unknown mask": replace(B, known=False, exchanged=True),
 }  # fmt: skip
 """The rows: network B, what is changed of it, networks as they come with libraries, and the negative control."""
+
+VARIANTS |= {
+    f"{name}, {prior} {weight}".replace(" 0.", " ."): replace(VARIANTS[name], changed={**VARIANTS[name].changed, prior: weight})
+    for name in ("gelu", "noise 1", "leaky, default init, adam for lbfgs")
+    for prior in PRIORS
+    for weight in (0.01, 0.1, 1)
+}

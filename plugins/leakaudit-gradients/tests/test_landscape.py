@@ -79,6 +79,24 @@ def test_a_variant_changes_what_it_says_of_the_search_and_nothing_else(parts: An
     assert (adam.optimizer, adam.objective, adam.tv, adam.start) == ("adam", base.objective, base.tv, base.start)
 
 
+def test_priors_are_learned_from_auxiliary_patients_and_change_the_search(parts: Any) -> None:
+    variants = parts.variants.VARIANTS
+    assert variants["noise 1, pca .01"] == replace(variants["noise 1"], changed={"pca": 0.01})
+    adam = variants["leaky, default init, adam for lbfgs, autoencoder 1"].method(7)
+    assert (adam.optimizer, adam.pca, adam.autoencoder) == ("adam", 0.0, 1)
+    assert variants["gelu, pca .1"].learns
+    assert not variants["gelu"].learns
+    assert not any(name.split(", ")[-1].startswith(parts.variants.PRIORS) for name in parts.script.DEFAULT)
+    assert "trained" in parts.script.DEFAULT
+    scene, small = parts.data.phantoms(16, 2, 4), parts.variants.Variant(channels=(4, 8))
+    found = [
+        parts.search.inverted(replace(small, changed={"optimizer": "adam", **changed}), scene, 0, 6).images
+        for changed in ({}, {"pca": 1.0}, {"autoencoder": 1.0})
+    ]
+    assert not np.allclose(found[0], found[1])
+    assert not np.allclose(found[0], found[2])
+
+
 def test_biases_are_zero_where_initialization_is_he_et_al(parts: Any) -> None:
     for name, zero in {"leaky": True, "leaky, default init": False, "relu": True, "relu, default init": False}.items():
         network = parts.variants.VARIANTS[name].task().build()
@@ -121,12 +139,16 @@ def test_rows_are_complete_and_what_was_found_is_kept(parts: Any, tmp_path: Path
         ("mask", "any", "1"),
         ("map", "two levels, relu", "2"),
     ]
-    always = set(parts.script.COLUMNS) - {"seed_sd", "dice", "above", "above_low", "above_high"}
+    over_masks = [name for name in parts.script.COLUMNS if "above" in name]
+    always = set(parts.script.COLUMNS) - {"seed_sd", "dice", *over_masks}
     for one in rows:
         assert list(one) == list(parts.script.COLUMNS)
         assert all(one[name] for name in always), one
     assert rows[0]["seed_sd"]
-    assert all(rows[3][name] for name in ("above", "above_low", "above_high"))
+    assert len(over_masks) == 6
+    assert all(rows[3][name] for name in over_masks)
+    assert rows[0]["chance"] == rows[2]["ssim"], "who knows the masks is held against what they tell"
+    assert rows[3]["chance"] == rows[2]["chance"], "who reads them from a gradient is not"
     kept = json.loads(out.read_text())
 
     def never(*_: Any) -> None:
@@ -160,12 +182,14 @@ def test_a_row_is_leakage_over_patients_and_seeds(parts: Any) -> None:
     assert parts.script.row([record(0, [0.5, 0.6, 0.7])])["seed_sd"] is None
 
 
-def test_a_map_is_held_against_the_map_from_masks(parts: Any) -> None:
-    mask = record(0, [0.3, 0.4, 0.5], attack="mask", variant="any")
+def test_a_map_is_held_against_what_masks_tell(parts: Any) -> None:
+    mask = record(0, [0.3, 0.4, 0.5], attack="mask", variant="any", rank1=[1.0, 0.0, 0.5])
     maps = [record(s, [0.4, 0.5, 0.6], attack="map", control=[0.1] * 3) for s in range(3)]
     rows = parts.script.table([mask, *maps])
     assert rows[0]["above"] is None
     assert rows[1]["above"] == pytest.approx(0.1)
+    assert rows[1]["rank1_above"] == pytest.approx(0.5)
+    assert rows[1]["rank1_above_low"] < 0.5 < rows[1]["rank1_above_high"]
     assert rows[1]["exchanged"] == pytest.approx(-0.1 / 0.8)
 
 
@@ -194,7 +218,7 @@ def test_no_attacked_slice_is_in_the_gallery_or_in_the_mean(parts: Any, tmp_path
     assert np.mean(perfect["exchanged"]) < 0.5
 
 
-@pytest.mark.parametrize("more", [["--maps"], ["--variants", "trained"]])
+@pytest.mark.parametrize("more", [["--maps"], ["--variants", "trained"], ["--variants", "gelu, pca .1"]])
 def test_nothing_is_learned_from_the_attacked_patients(parts: Any, tmp_path: Path, more: list[str]) -> None:
     with pytest.raises(SystemExit):
         parts.script.main(["--data", f"nifti-folder={tmp_path}", "--out", str(tmp_path / "found.json"), *more])

@@ -22,6 +22,7 @@ from leakaudit_gradients.matching import Goal, Guess, match
 from leakaudit_gradients.method import Method
 from leakaudit_gradients.network import choice_for
 from leakaudit_gradients.params import GradientMatchingParams
+from leakaudit_gradients.priors import Prior
 from leakaudit_gradients.starts import Known, starts
 from leakaudit_gradients.updates import Sent, batch_of, by_round, together, updates_of
 
@@ -50,9 +51,10 @@ class GradientMatching(Attack[GradientMatchingParams]):
             raise UserError("gradient-matching needs the size of an image, and the adversary owns none: raise data.auxiliary")
         known = Known.of(view.auxiliary, noise=view.threat.auxiliary == "noise", device=view.device)
         method, sent = self._method(view), updates_of(view)
+        priors = known.priors(method, self.seat.rng("autoencoder"))
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for group in together(sent, by_seat=bool(defended_sites(view))):
-            guess = self._match(view, group, known, method)
+            guess = self._match(view, group, known, method, priors)
             found |= {s.target.token: (guess.images[i], guess.masks[i]) for i, s in enumerate(group)}
         return by_round(_evidence(view, found, masks=self.params.masks == "unknown"), sent)
 
@@ -75,16 +77,14 @@ class GradientMatching(Attack[GradientMatchingParams]):
         )  # fmt: skip
         return self.params.method(choice.preset, choice.longer)
 
-    def _match(self, view: View, group: Sequence[Sent], known: Known, method: Method) -> Guess:
+    def _match(self, view: View, group: Sequence[Sent], known: Known, method: Method, priors: Mapping[str, Prior]) -> Guess:
         samples = group[0].target.size
         run = LocalRun.of(samples, batch_of(view, samples), *self.params.passes(view.facts))
-        goal = self._goal(view, group, known, run)
+        goal = replace(self._goal(view, group, known, run), priors=priors)
         if self.params.masks == "known":
             goal = replace(goal, masks=self._masks(view, group, run))
         if method.statistics:
             goal = replace(goal, statistics=self._statistics(view, group, run))
-        if method.pca:
-            goal = replace(goal, span=known.span())
         generator = self.seat.rng("starts")
         return match(goal, method, starts(known, method, len(group), samples, self.params.restarts, generator))
 

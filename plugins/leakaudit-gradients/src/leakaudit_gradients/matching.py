@@ -5,8 +5,8 @@ min over x, y of distance(local(params, x, y) - params, update) + priors(x), for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Goal:
             from a target's images; None where they are not known.
         mapped: Whether `simulate` may be mapped over targets by vmap; else targets are simulated one after another.
         masks: True masks (targets, samples, regions, *spatial) where they are known; None to search for them.
-        span: Model of images, for the prior `pca`.
+        priors: What auxiliary images taught of images, by the name of its weight in `Method`: `pca`, `autoencoder`.
         bounds: Least and largest value of images, by modality, both (modalities,), for the box.
         at_once: Most targets that are simulated at once.
     """
@@ -51,7 +51,7 @@ class Goal:
     statistics: tuple[Tensors, Callable[[Tensor], Tensors]] | None = None
     mapped: bool = True
     masks: Tensor | None = None
-    span: Prior | None = None
+    priors: Mapping[str, Prior] = field(default_factory=dict)
     bounds: tuple[Tensor, Tensor] | None = None
     at_once: int = 32
 
@@ -140,7 +140,7 @@ class _Problem:
         if weights:
             simulated = {name: simulated[name] * weight for name, weight in weights.items()}
             updates = {name: updates[name] * weight for name, weight in weights.items()}
-        loss = distance(simulated, updates, self.method.objective) + penalty(x, self.method, self.goal.span)
+        loss = distance(simulated, updates, self.method.objective) + penalty(x, self.method, self.goal.priors)
         if statistics and self.goal.statistics is not None:
             loss = loss + self.method.statistics * disagreement(self.goal.statistics[1](x), statistics)
         copies = self.goal.run.copies

@@ -33,6 +33,7 @@ class Method:
         tv: Weight of the total variation (mean over voxels).
         l2: Weight of the mean square.
         pca: Weight of the distance to the span of auxiliary patients.
+        autoencoder: Weight of the error of an autoencoder trained on auxiliary patients.
         statistics: Weight of the distance to the batch statistics that an update carries, where it carries any.
         invariance: Weight of the distance between what passes over the data have in common whatever the order of samples.
         box: Whether images are kept within the range of values that images have.
@@ -50,6 +51,7 @@ class Method:
     tv: float = 0.0
     l2: float = 0.0
     pca: float = 0.0
+    autoencoder: float = 0.0
     statistics: float = 0.0
     invariance: float = 1.0
     box: bool = False

@@ -80,6 +80,7 @@ class GradientMatchingParams(UpdateParams):
                 {"iterations": 4, "preset": "dlg", "tensors": ["encoders"], "pca": 0.01},
                 {"iterations": 4, "preset": "modern", "auxiliary": "noise"},
                 {"iterations": 4, "masks": "known"},
+                {"iterations": 4, "autoencoder": 0.01},
             ]
         }
     )
@@ -112,6 +113,11 @@ class GradientMatchingParams(UpdateParams):
     pca: float | None = Field(
         None, ge=0, description="Weight of the distance to the span of auxiliary images; default the preset's."
     )
+    autoencoder: float | None = Field(
+        None, ge=0,
+        description="Weight of the error of a denoising autoencoder, trained on auxiliary images in some seconds at 32x32; default "
+        "the preset's.",
+    )  # fmt: skip
     statistics: float | None = Field(
         None, ge=0,
         description="Weight of the distance to the batch statistics behind a single local step, which running statistics of batch "
@@ -150,7 +156,7 @@ class GradientMatchingParams(UpdateParams):
 
     def method(self, preset: Preset, longer: int = 1) -> Method:
         """Return a preset, its evaluations times `longer`, with what is given here instead of its own values."""
-        names = ("iterations", "objective", "start", "learning_rate", "tv", "l2", "pca", "statistics")
+        names = ("iterations", "objective", "start", "learning_rate", "tv", "l2", "pca", "autoencoder", "statistics")
         given: dict[str, Any] = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
         base = replace(PRESETS[preset], iterations=PRESETS[preset].iterations * longer)
         return replace(base, invariance=self.invariance, **given)

@@ -23,6 +23,7 @@ ATTACKS = (
             "Zhu, Liu and Han: Deep leakage from gradients, NeurIPS 2019, arXiv 1906.08935",
             "Geiping, Bauermeister, Droege and Moeller: Inverting gradients, NeurIPS 2020, arXiv 2003.14053",
             "Dimitrov, Balunovic, Konstantinov and Vechev: Data leakage in federated averaging, TMLR 2022, arXiv 2206.12395",
+            "Bigdeli and Zwicker: Image restoration using autoencoding priors, 2017, arXiv 1703.09964 (the prior)",
             "Hatamizadeh et al.: Do gradient inversion attacks make federated learning unsafe?, IEEE TMI 2023, arXiv 2202.06924",
         ),
         family="reconstruction",

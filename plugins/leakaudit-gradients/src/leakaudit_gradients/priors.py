@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,15 +67,23 @@ def span_of(images: Tensor, most: int = 64) -> Span:
     return Span(mean=mean, axes=axes[:count], spread=spread)
 
 
-def penalty(x: Tensor, method: Method, span: Prior | None) -> Tensor:
-    """Return the weighted priors of a target's images (n, modalities, *spatial), a scalar."""
+def penalty(x: Tensor, method: Method, priors: Mapping[str, Prior]) -> Tensor:
+    """Return the weighted priors of a target's images (n, modalities, *spatial), a scalar.
+
+    Args:
+        x: The images.
+        method: The weights.
+        priors: What auxiliary images taught, by the name of its weight in `method`.
+    """
     total = x.new_zeros(())
     if method.tv:
         total = total + method.tv * total_variation(x)
     if method.l2:
         total = total + method.l2 * x.square().mean()
-    if method.pca and span is not None:
-        total = total + method.pca * span(x)
+    for name, prior in priors.items():
+        weight = getattr(method, name)
+        if weight:
+            total = total + weight * prior(x)
     return total
 
 

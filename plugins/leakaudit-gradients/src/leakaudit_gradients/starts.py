@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from leakaudit.cohorts import Cohort, regions
+from leakaudit_gradients.autoencoder import residual_of
 from leakaudit_gradients.matching import Guess
 from leakaudit_gradients.method import Method
-from leakaudit_gradients.priors import Span, span_of
+from leakaudit_gradients.priors import Prior, span_of
 
 __all__ = ["Known", "starts"]
 
@@ -60,9 +61,19 @@ class Known:
             bounds=(flat.amin(dim=1), flat.amax(dim=1)),
         )  # fmt: skip
 
-    def span(self) -> Span | None:
-        """Return the span of the auxiliary images; None where there are none."""
-        return None if self.images is None else span_of(self.images)
+    def priors(self, method: Method, generator: torch.Generator) -> dict[str, Prior]:
+        """Return what auxiliary images teach of images, by the name of its weight: what has one; nothing where there are no images.
+
+        Args:
+            method: The weights.
+            generator: Source of the randomness by which the autoencoder is trained.
+        """
+        priors: dict[str, Prior] = {}
+        if self.images is not None and method.pca:
+            priors["pca"] = span_of(self.images)
+        if self.images is not None and method.autoencoder:
+            priors["autoencoder"] = residual_of(self.images, generator)
+        return priors
 
 
 def starts(known: Known, method: Method, targets: int, samples: int, restarts: int, generator: torch.Generator) -> list[Guess]:
