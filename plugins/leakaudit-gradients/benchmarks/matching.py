@@ -1,6 +1,6 @@
 """Gradient matching: images per minute by size of the batch, beside a plain loop of the same arithmetic over one target.
 
-`python benchmarks/matching.py`; one thread. Seconds are of this machine and moment, ratios are what to compare.
+`make bench` runs it; one thread. Seconds are of this machine and moment, ratios are what to compare.
 """
 
 from __future__ import annotations
