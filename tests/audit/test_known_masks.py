@@ -49,7 +49,7 @@ def test_they_stay_with_their_target_where_messages_are_exchanged(audit: Audit, 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_chance_knows_them(audit: Audit, protocol: str) -> None:
     (fidelity,) = (e for e in audit.pairing("toy-told", protocol=protocol)["endpoints"] if e["kind"] == "fidelity")
-    assert fidelity["leakage"]["chance_name"] == "translated-masks", "its worth is that of the masks, and no more"
+    assert fidelity["leakage"]["chance_name"].startswith("translated-masks"), "its worth is that of the masks, and no more"
     assert fidelity["leakage"]["value"] < 0.05
 
 

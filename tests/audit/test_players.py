@@ -126,8 +126,8 @@ def test_a_colluder_sees_what_its_client_holds_and_is_not_scored_on_it(audit: Au
     score = audit.data("score", "split/none by toy-colluder", "score.json")
     names = {e["chance_name"] for piece in score["evidence"] for e in piece["endpoints"] if e["name"] == "fidelity"}
     alone = audit.data("score", "split/none by toy-guess", "score.json")
-    assert names == {"translated-holdings"}, "FLAIR in hand, T1 is guessed from it"
-    assert "translated-holdings" not in {e["chance_name"] for piece in alone["evidence"] for e in piece["endpoints"]}
+    assert {name.removesuffix("-contrast") for name in names} == {"translated-holdings"}, "FLAIR in hand, T1 is guessed from it"
+    assert not any(e["chance_name"].startswith("translated") for piece in alone["evidence"] for e in piece["endpoints"])
 
 
 def test_two_rounds_can_be_watched_with_the_weights_after_each(audit: Audit) -> None:

@@ -8,7 +8,7 @@ import pytest
 from leakaudit.scoring.assignment import matched_scores
 from leakaudit.scoring.chance import choose, contrast_mean, image_baselines, mask_baselines, medoid, position_mean
 from leakaudit.scoring.checks import EvidenceError
-from leakaudit.scoring.holdings import fit_translation, images_of_masks
+from leakaudit.scoring.holdings import fit_masks, fit_translation, painted
 
 
 @pytest.fixture
@@ -116,14 +116,18 @@ def test_translation_finds_a_linear_relation_between_modalities(spatial):
     held[:, :, :3] = 0
     neighbor = np.roll(held[:, 1], 1, axis=-1)
     neighbor[..., 0] = 0
-    target = np.where((held != 0).any(1), 2 * held[:, 0] - neighbor + 0.5 * held[:, 0] ** 2 + 1, 0.0)
+    inside = (held != 0).any(1)
+    wanted = np.stack([2 * held[:, 0] - neighbor + 0.5 * held[:, 0] ** 2 + 1, neighbor], axis=1)
+    target = np.where(inside[:, None], wanted, 0.0)
     model = fit_translation(held[:3], target[:3], penalty=1e-9)
     assert np.abs(model.apply(held[3:]) - target[3:]).max() < 1e-5
+    alone = fit_translation(held[:3], target[:3, :1], penalty=1e-9)
+    assert np.allclose(alone.weights, model.weights[:, :1])
 
 
 def test_translation_of_noise_gains_nothing_and_misfits_are_refused():
     rng = np.random.default_rng(0)
-    held, target = rng.normal(size=(6, 1, 30, 30)), rng.normal(size=(6, 30, 30))
+    held, target = rng.normal(size=(6, 1, 30, 30)), rng.normal(size=(6, 1, 30, 30))
     guess = fit_translation(held[:4], target[:4]).apply(held[4:])
     assert abs(np.corrcoef(guess.ravel(), target[4:].ravel())[0, 1]) < 0.08
     with pytest.raises(EvidenceError, match="belong together"):
@@ -140,19 +144,35 @@ def test_known_masks_tell_what_is_inside_them_and_nothing_elsewhere(spatial):
     masks = (rng.random((90, 2, *spatial)) < 0.1).astype(float)
     common = rng.normal(1, 1, (1, 2, *spatial))
     images = common + np.stack([3 * masks[:, 0] - masks[:, 1], np.zeros((90, *spatial))], axis=1)
-    guess = images_of_masks(images[:80], masks[:80], [0] * 80, masks[80:], [0] * 10)
+    told = fit_masks(images[:80], masks[:80], [0] * 80)
+    guess = told.apply(masks[80:], [0] * 10)
     error = np.abs(guess - images[80:])
     assert error[:, 0].mean() < 0.25 * np.abs(images[:80].mean(axis=0) - images[80:])[:, 0].mean()
     assert error[:, 1].mean() < 0.02
-    other = images_of_masks(images[:80], masks[:80], [0] * 80, np.roll(masks[80:], 1, axis=0), [0] * 10)
+    other = told.apply(np.roll(masks[80:], 1, axis=0), [0] * 10)
     assert np.abs(other - images[80:])[:, 0].mean() > 2 * error[:, 0].mean()
 
 
 def test_masks_that_do_not_belong_to_the_images_are_refused():
     x, y = np.ones((3, 1, 6, 6)), np.ones((3, 2, 6, 6))
-    for images, masks, known, at in ((x, y[:2], y, [0] * 3), (x, y, y[:, :1], [0] * 3), (x, y, y, [0] * 2)):
+    with pytest.raises(EvidenceError, match="belong together"):
+        fit_masks(x, y[:2], [0] * 3)
+    told = fit_masks(x, y, [0] * 3)
+    for known, at in ((y, [0] * 2), (y[..., :5], [0] * 3)):
         with pytest.raises(EvidenceError, match="belong together"):
-            images_of_masks(images, masks, [0] * 3, known, at)
+            told.apply(known, at)
+    with pytest.raises(EvidenceError, match="3 modalities were expected"):
+        told.apply(y[:, :1], [0] * 3)
+
+
+def test_who_owns_no_image_paints_lesions_by_the_book():
+    masks = np.zeros((2, 3, 4, 4))
+    masks[0, 0, 1:3] = 1
+    t1, flair, other = np.moveaxis(painted(masks, ("t1", "flair", "swi")), 1, 0)
+    assert t1[0].min() < 0 < flair[0].max()
+    assert np.array_equal(flair[0] > 0, masks[0, 0] > 0)
+    assert np.array_equal(other[0] > 0, masks[0, 0] > 0)
+    assert not t1[1].any()
 
 
 def test_matching_is_the_best_of_all_assignments():

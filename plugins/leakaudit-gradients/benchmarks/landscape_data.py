@@ -13,7 +13,7 @@ from torch import Tensor
 from leakaudit.cohorts import Cohort, readers, regions
 from leakaudit.cohorts.phantom import Phantom, PhantomParams
 from leakaudit.errors import UserError
-from leakaudit.scoring.holdings import images_of_masks
+from leakaudit.scoring.holdings import fit_masks
 from leakaudit.scoring.identity import common_images, identify, masked_ncc, patient_similarity, without_common
 from leakaudit.scoring.images import masked_psnr, masked_ssim
 
@@ -115,7 +115,7 @@ def scores(scene: Scene, images: NDArray[np.float32]) -> dict[str, list[float]]:
 
 def _told(own: Cohort, victims: Cohort) -> NDArray[np.float32]:
     at, mine = ([sample.position for sample in cohort.samples] for cohort in (own, victims))
-    guess = images_of_masks(own.images, regions(own.labels), at, regions(victims.labels), mine)
+    guess = fit_masks(own.images, regions(own.labels), at).apply(regions(victims.labels), mine)
     return np.asarray(guess, dtype=np.float32)
 
 

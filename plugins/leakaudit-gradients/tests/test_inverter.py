@@ -18,7 +18,7 @@ from leakaudit.cohorts.phantom import Phantom, PhantomParams
 from leakaudit.errors import UserError
 from leakaudit.facts import CohortFacts, SeatFacts
 from leakaudit.protocols.params import FederatedParams, SplitParams
-from leakaudit.scoring.holdings import images_of_masks
+from leakaudit.scoring.holdings import fit_masks
 from leakaudit.scoring.identity import identify, masked_ncc
 from leakaudit.threats import NotApplicable, Requires
 from leakaudit.wire import Seat, Secret
@@ -76,7 +76,7 @@ def figures(made: Any, own: Cohort) -> dict[str, tuple[float, float]]:
     victims = made.victims
     guesses = {
         "mean": np.broadcast_to(own.images.mean(axis=0), victims.images.shape),
-        "masks": images_of_masks(own.images, regions(own.labels), [0] * len(own), regions(victims.labels), [0] * len(victims)),
+        "masks": fit_masks(own.images, regions(own.labels), [0] * len(own)).apply(regions(victims.labels), [0] * len(victims)),
         "real": in_order(made, run(made)),
         "exchanged": in_order(made, run(made, "messages-shuffled")),
     }

@@ -309,6 +309,22 @@ def test_by_default_the_first_client_that_is_not_attacked_watches_what_returns_t
         assert set(needs.threat.channels) <= set(facts.sees(needs.threat.plays))
 
 
+@pytest.mark.parametrize(
+    ("labels", "params", "told"),
+    [
+        ("server", {"method": "optimize", "position": "server"}, True),
+        ("server", {"method": "learn", "position": "server"}, False),
+        ("server", {"method": "optimize", "position": "client"}, False),
+        ("u-shaped", {"method": "optimize", "position": "server"}, False),
+    ],
+)
+def test_who_uses_the_masks_that_it_holds_says_so(labels: Any, params: dict[str, Any], told: bool) -> None:
+    """Chance then knows them, too."""
+    needs = GradientInversionParams.model_validate(params).requires(SplitParams(labels=labels).facts(COHORT))
+    assert isinstance(needs, Requires)
+    assert needs.threat.told_masks == told
+
+
 def test_the_server_sees_what_returns_to_all_and_a_client_its_own() -> None:
     facts = SplitParams().facts(COHORT)
     assert GradientInversionParams().receivers(facts, ("client-1",)) == ("client-1",)

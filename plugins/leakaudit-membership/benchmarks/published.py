@@ -64,9 +64,11 @@ class DigitTask(SegmentationTask):
     """Telling digits apart, in the place of segmentation."""
 
     def build(self) -> nn.Module:
+        """Return three linear layers."""
         return nn.Sequential(nn.Flatten(), nn.Linear(196, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the cross-entropy of each digit."""
         return F.cross_entropy(logits, y, reduction="none")
 
 
@@ -180,6 +182,7 @@ def scores_of(seen: Seen, victim: int) -> dict[str, Floats]:
 
 
 def few(score: str, models: int) -> str:
+    """Return the name of a score by so few models."""
     return f"{score}, {models} model{'s' if models > 1 else ''}"
 
 
@@ -189,6 +192,7 @@ def tpr(members: Floats, others: Floats, fpr: float) -> float:
 
 
 def figures(scores: Floats, member: Inside) -> list[float]:
+    """Return AUC and TPR at 1 % and .1 % FPR of one victim."""
     a, b = scores[member], scores[~member]
     return [auc(a, b), tpr(a, b, 0.01), tpr(a, b, 0.001)]
 
@@ -221,4 +225,5 @@ def gap(table: Figures, better: str, worse: str, column: int) -> float:
 
 
 def level(table: Figures, score: str, column: int) -> float:
+    """Return the mean over victims of one column of a score."""
     return float(table[score][:, column].mean())

@@ -44,8 +44,8 @@ def score_identity(
         truth: The true samples of these rows.
         ground: The truth.
         shown: Whether raw numbers and exchanged evidence are wanted, too.
-        told: What an adversary makes of what it holds or knows of the same patients, as `told_images` gives it. Chance is then how
-            often that finds the patient.
+        told: What an adversary makes of what it holds or knows of the same patients, as `BlindImages.told` gives it. Chance is
+            then how often that finds the patient.
 
     Returns:
         None where patients have no other visit in the gallery, or where what the adversary has of them finds them about as often as

@@ -10,7 +10,7 @@ import numpy as np
 
 from leakaudit.attacks.evidence import EvidenceError, Images
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.engine.blind_images import blind_images, told_images
+from leakaudit.engine.blind_images import BlindImages
 from leakaudit.engine.endpoints import Endpoint, Ground, choose_chance, endpoint_of, patient_mean
 from leakaudit.engine.evidence_matrix import exchange_images
 from leakaudit.engine.identity_endpoints import score_canary, score_identity
@@ -36,8 +36,9 @@ class Picture:
 
 
 def score_images(
-    evidence: Images, rows: Sequence[int], ground: Ground, *, shown: bool = True, groups: Sequence[int] = ()
-) -> tuple[list[Endpoint], list[Picture]]:
+    evidence: Images, rows: Sequence[int], ground: Ground, *, shown: bool = True, groups: Sequence[int] = (),
+    blind: BlindImages | None = None,
+) -> tuple[list[Endpoint], list[Picture]]:  # fmt: skip
     """Score reconstructed images for fidelity (brain-masked SSIM), identity (rank-1 among other visits), and canary bits.
 
     Args:
@@ -47,6 +48,7 @@ def score_images(
         shown: Whether raw numbers, exchanged evidence and pictures are wanted, too.
         groups: Update of each row, where images were matched to the samples behind it; chance is matched in the same way, nothing
             is exchanged, and identity, which needs no matching, is left to the caller.
+        blind: Guesses without the messages about these modalities, if somebody else needs them, too.
 
     Raises:
         EvidenceError: Shapes do not fit the cohort.
@@ -61,28 +63,24 @@ def score_images(
     ranges = ranges_of(ground, evidence.modalities)
     patients = [s.patient for s in truth.samples]
 
-    def chance_of(cohort: Cohort) -> dict[str, Any]:
-        return blind_images(ground, evidence.modalities, cohort)
-
+    blind = blind or BlindImages(ground, evidence.modalities)
     ssim = ssim_of(evidence.modalities, ranges)
-    name = choose_chance(ground, chance_of, ssim)
-    guess = chance_of(whole)[name]
+    name, guesses = choose_chance(ground, blind.about, ssim), blind.about(whole)
+    guess: Any = guesses[name]
     if groups:
         guess = guess[same_matching(groups, lambda i, j: paired_ssim(guess[i], truth.take(j), ranges))]
-    score, blind = ssim(evidence.images, whole), ssim(guess, whole)
+    score, without = ssim(evidence.images, whole), ssim(guess, whole)
     more: dict[str, Any] = {}
     if shown:
         more["raw"] = {
             "ssim": patient_mean(score, patients, "inside the brain"),
-            "ssim_of_chance": patient_mean(blind, patients, "inside the brain"),
+            "ssim_of_chance": patient_mean(without, patients, "inside the brain"),
             **_numbers(evidence.images, guess, truth, ranges),
         }
         more["exchange"] = None if groups else exchange_images(evidence.images, guess, truth, ranges)
-    fidelity = endpoint_of("fidelity", patients, score, blind, np.ones_like(score), name, **more)
-    identity = None
-    if not groups:
-        told = told_images(ground, evidence.modalities, whole, ssim)
-        identity = score_identity(evidence.images, guess, truth, ground, shown=shown, told=told)
+    fidelity = endpoint_of("fidelity", patients, score, without, np.ones_like(score), name, **more)
+    told = None if groups else blind.told(guesses, ssim)
+    identity = None if groups else score_identity(evidence.images, guess, truth, ground, shown=shown, told=told)
     endpoints = [e for e in (fidelity, identity, score_canary(evidence.images, truth, ground, shown=shown)) if e is not None]
     return endpoints, _pictures(evidence.images, guess, truth, score) if shown else []
 

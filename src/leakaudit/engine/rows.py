@@ -214,7 +214,8 @@ class Row:
 
     def _score(self, requires: Requires, attack: str, train: str) -> str:
         played = self.facts.played(requires.threat.plays)
-        held = {m for s in played for m in self.facts.seat(s).modalities}
+        # A site holds images of its own patients alone, which say nothing of the others.
+        held = {m for s in played if (seat := self.facts.seat(s)).site is None for m in seat.modalities}
         spec = {
             "attack_key": attack, "cohort": self.cohort_key, "threat": as_json(requires.threat), "played": list(played),
             "held": [m for m in self.cohort.modalities if m in held],

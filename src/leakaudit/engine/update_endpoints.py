@@ -10,7 +10,7 @@ import numpy as np
 
 from leakaudit.attacks.evidence import Evidence, EvidenceError, Images, Masks, Values
 from leakaudit.cohorts.cohort import Cohort
-from leakaudit.engine.blind_images import told_images
+from leakaudit.engine.blind_images import BlindImages
 from leakaudit.engine.endpoints import Endpoint, Ground
 from leakaudit.engine.identity_endpoints import Likeness, gallery_for, identity_numbers
 from leakaudit.engine.image_endpoints import Picture, paired_ssim, ranges_of, score_images, ssim_of
@@ -55,9 +55,10 @@ def score_updates(
         raise EvidenceError(f"evidence {evidence.name!r}: {type(evidence).__name__} cannot be about an update")
     order = _order(found, evidence, ground)
     images = replace(evidence, images=evidence.images[[order[i] for i in kept]], about=about)
-    endpoints, pictures = score_images(images, rows, ground, shown=shown, groups=() if found.alone else groups)
+    blind = BlindImages(ground, evidence.modalities)
+    endpoints, pictures = score_images(images, rows, ground, shown=shown, groups=() if found.alone else groups, blind=blind)
     if not found.alone:
-        identity = _identity(evidence.images[order], found, ground, evidence.modalities, shown=shown)
+        identity = _identity(evidence.images[order], found, ground, evidence.modalities, blind, shown=shown)
         endpoints = endpoints if identity is None else [endpoints[0], identity, *endpoints[1:]]
     return endpoints, pictures
 
@@ -108,7 +109,9 @@ def _whole(found: Behind, groups: Sequence[int]) -> list[list[int]]:
     return [[row for row, k in zip(found.rows, found.group, strict=True) if k == g] for g in groups]
 
 
-def _identity(images: Any, found: Behind, ground: Ground, modalities: Sequence[str], *, shown: bool) -> Endpoint | None:
+def _identity(
+    images: Any, found: Behind, ground: Ground, modalities: Sequence[str], blind: BlindImages, *, shown: bool
+) -> Endpoint | None:
     """Return rank-1 re-identification of the attacked patients behind updates: is this patient's image among those of the update?
 
     The nearest image of an update counts for each patient behind it, and the other patients behind it are no wrong answers, so
@@ -136,7 +139,7 @@ def _identity(images: Any, found: Behind, ground: Ground, modalities: Sequence[s
     ranks, best = ranks_of(seen), ranks_of(alike.of(truth.images, groups)[2])
     left = np.array([len(columns) - len(rivals[p] & set(columns)) for p in patients], dtype=np.float64)
     chance, name = 1 / left, f"1 of {left.mean():.0f}"
-    told = told_images(ground, modalities, whole, ssim_of(modalities, ranges_of(ground, modalities)))
+    told = blind.told(blind.about(whole), ssim_of(modalities, ranges_of(ground, modalities)))
     if told is not None:
         chance, name = np.maximum(chance, ranks_of(alike.of(told[1], groups)[2]).rank1), told[0]
         if float((best.rank1 - chance).mean()) < MIN_ROOM:

@@ -56,6 +56,7 @@ class ViewWriter:
         self.senders: dict[str, str] = {}
         self.behind: dict[str, tuple[int, ...]] = {}
         self._sent: set[str] = set()
+        self._shown: set[str] = set()
         self._missing: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Truth:
@@ -71,8 +72,10 @@ class ViewWriter:
         self.candidates.update(tokens)
         targets = self._targets()
         if self.threat.told_masks:
-            behind = {t.token: self.behind[t.token] if t.kind == "message" else (self.rows[t.token],) for t in targets}
-            write_labels(folder, self.training, behind, self._salt)
+            # Of either message set: without sample ids, rows of the shuffled one go by tokens of their own.
+            attacked = set(self.training.attacked())
+            told: dict[str, tuple[int, ...]] = {t: (self.rows[t],) for t in self._shown if self.rows[t] in attacked}
+            write_labels(folder, self.training, told | self.behind, self._salt)
         data = {
             "threat": as_json(self.threat), "facts": as_json(self.facts), "modalities": self.training.members.modalities,
             "targets": [asdict(t) for t in targets], "defenses": known_defenses(self.training, self.threat),
@@ -184,6 +187,7 @@ class ViewWriter:
             for shown in [row] if exchange is None else exchange.get(row, []):
                 take.append(place)
                 tokens.append(self._sample(shown, f"{message.channel}-{number}"))
+        self._shown.update(tokens)
         if exchange is None:
             self._sent.update(tokens)
         tensors = {k: t[take] for k, t in message.tensors.items()}

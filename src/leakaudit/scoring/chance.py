@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from leakaudit.scoring.checks import EvidenceError, Floats, finite
 
-__all__ = ["Choice", "choose", "contrast_mean", "image_baselines", "mask_baselines", "medoid", "position_mean"]
+__all__ = ["Choice", "choose", "contrast_mean", "image_baselines", "mask_baselines", "medoid", "position_mean", "stretched"]
 
 MIN_VALIDATION = 20
 """Validation patients from which on the choice is firm."""
@@ -67,15 +67,25 @@ def contrast_mean(
     """
     owned = _owned(images, positions)
     masks = _owned(brain, positions)
-    axes = tuple(range(-(masks.ndim - 1), 0))
 
     def build(at: int) -> Floats:
         near = _near(positions, at, least)
-        mean, inside = owned[near].mean(axis=0), masks[near].mean(axis=0) >= 0.5
-        middle = (mean * inside).sum(axis=axes, keepdims=True) / max(int(inside.sum()), 1)
-        return np.asarray(np.where(inside, middle + factor * (mean - middle), mean))
+        return stretched(owned[near].mean(axis=0), masks[near].mean(axis=0) >= 0.5, factor=factor)
 
     return _per_position(targets, build)
+
+
+def stretched(image: Floats, inside: NDArray[np.bool_], *, factor: float = CONTRAST) -> Floats:
+    """Return an image with its contrast stretched around the mean inside a mask, and unchanged outside.
+
+    Args:
+        image: Shape (*rest, *spatial).
+        inside: Shape (*spatial).
+        factor: Stretch of the contrast.
+    """
+    axes = tuple(range(-inside.ndim, 0))
+    middle = (image * inside).sum(axis=axes, keepdims=True) / max(int(inside.sum()), 1)
+    return np.asarray(np.where(inside, middle + factor * (image - middle), image))
 
 
 def medoid(images: ArrayLike, positions: Sequence[int], targets: Sequence[int], *, least: int = _LEAST) -> Floats:

@@ -14,6 +14,7 @@ from leakaudit.attacks import Attack, Evidence, Images, Masks, View
 from leakaudit.cohorts import regions
 from leakaudit.errors import UserError
 from leakaudit.models import Tensors
+from leakaudit.wire import Seat
 from leakaudit_gradients.batchstats import statistics_of
 from leakaudit_gradients.defended import defended_sites, simulation_of
 from leakaudit_gradients.firststep import gradient_behind, gradient_simulation
@@ -39,10 +40,12 @@ class GradientMatching(Attack[GradientMatchingParams]):
     For every update it returns as many images as the site has samples, and masks where it is not told them, in no order.
     """
 
-    def run(self, view: View) -> Sequence[Evidence]:
-        """Return `Images`, and `Masks` unless these are known, about every update of the view, those of each round by themselves.
+    def __init__(self, params: GradientMatchingParams, seat: Seat) -> None:
+        super().__init__(params, seat)
+        self._learned: tuple[Known, Method, Mapping[str, Prior]] | None = None
 
-        Both are unordered.
+    def fit(self, view: View) -> None:
+        """Choose how to search, and learn priors of images from the auxiliary patients.
 
         Raises:
             UserError: The view holds no auxiliary images, which say at least how large an image is.
@@ -50,8 +53,19 @@ class GradientMatching(Attack[GradientMatchingParams]):
         if view.auxiliary is None or not len(view.auxiliary):
             raise UserError("gradient-matching needs the size of an image, and the adversary owns none: raise data.auxiliary")
         known = Known.of(view.auxiliary, noise=view.threat.auxiliary == "noise", device=view.device)
-        method, sent = self._method(view), updates_of(view)
-        priors = known.priors(method, self.seat.rng("autoencoder"))
+        method = self._method(view)
+        self._learned = known, method, known.priors(method, self.seat.rng("autoencoder"))
+
+    def run(self, view: View) -> Sequence[Evidence]:
+        """Return `Images`, and `Masks` unless these are known, about every update of the view, those of each round by themselves.
+
+        Both are unordered.
+        """
+        if self._learned is None:
+            self.fit(view)
+        assert self._learned is not None
+        known, method, priors = self._learned
+        sent = updates_of(view)
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for group in together(sent, by_seat=bool(defended_sites(view))):
             guess = self._match(view, group, known, method, priors)
@@ -88,14 +102,17 @@ class GradientMatching(Attack[GradientMatchingParams]):
         generator = self.seat.rng("starts")
         return match(goal, method, starts(known, method, len(group), samples, self.params.restarts, generator))
 
-    def _masks(self, view: View, group: Sequence[Sent], run: LocalRun) -> Tensor | None:
-        """Return the true masks (targets, samples, regions, *spatial) of a group; None where it is not known which goes where."""
+    def _masks(self, view: View, group: Sequence[Sent], run: LocalRun) -> Tensor:
+        """Return the true masks (targets, samples, regions, *spatial) of a group.
+
+        Raises:
+            UserError: It is not known which goes where.
+        """
         if run.pass_steps > 1:
-            self.seat.log.warning(
-                "a pass of %s is several batches, and which sample is in which is not known: masks are searched for all the same",
-                ", ".join(s.seat for s in group),
+            raise UserError(
+                f"masks: known does not help here: a pass of {', '.join(s.seat for s in group)} is {run.pass_steps} batches, and "
+                "which sample is in which is not known. Take masks: unknown, which searches for them"
             )
-            return None
         masks = np.stack([regions(view.labels[s.target.token]) for s in group])
         return torch.from_numpy(masks).to(view.device)
 

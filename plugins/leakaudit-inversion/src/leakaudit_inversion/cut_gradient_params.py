@@ -78,6 +78,8 @@ class GradientInversionParams(ModelInversionParams):
                 reason="a decoder needs images to learn from and the adversary owns none; method optimize needs none"
             )
         knows = _KNOWS if self.adaptive else tuple(g for g in _KNOWS if not g.startswith("defense"))
+        if self.method == "optimize" and any(facts.seat(seat).labels for seat in facts.played(surface.plays)):
+            knows = (*knows, "labels")  # it holds the masks, and here it uses them: chance is to know them, too
         threat = ThreatModel(plays=surface.plays, channels=("cut-gradient",), knows=knows, auxiliary=self.auxiliary)
         return Requires(threat=threat, taps=self.taps(facts, surface.levels))
 

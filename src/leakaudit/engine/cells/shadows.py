@@ -117,5 +117,8 @@ def _notes(training: Training, recipe: Recipe) -> list[str]:
             notes.append("A batch that is shorter than those beside it is filled up, which a noise scaled by the batch can tell.")
     if recipe.without:
         names = ", ".join(recipe.without)
-        notes.append(f"Trained without {names}: the defense has no recipe for shadow models, or the adversary does not know it.")
+        notes.append(
+            f"Trained without {names}: it says not how shadow models learn under it here, adds to a loss that clipped steps take "
+            "row by row, or is not known to the adversary."
+        )
     return notes

@@ -43,6 +43,7 @@ class Teller(Attack[Told]):
 
     def run(self, view: View) -> list[Images | Masks]:
         assert all(len(view.labels[t.token]) == t.size for t in view.targets)
+        assert {token for m in view.messages() for token in m.samples} <= set(view.labels), "in either set of messages"
         about = tuple(t.token for t in view.targets for _ in range(t.size))
         masks = np.concatenate([regions(view.labels[t.token]) for t in view.targets])
         assert view.auxiliary is not None
