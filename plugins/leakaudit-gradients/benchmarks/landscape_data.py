@@ -71,7 +71,7 @@ def phantoms(size: int, patients: int, auxiliary: int) -> Scene:
     ranges, masks = _ranges(own), regions(own.labels).mean(axis=0)
     return Scene(
         data="phantom", victims=victims, gallery=gallery, own=own, mean=mean, chance=mean * _contrast(own, ranges), ranges=ranges,
-        prior=np.broadcast_to(masks, (len(victims), *masks.shape)).copy(), told=_told(own, victims),
+        prior=np.broadcast_to(masks, (len(victims), *masks.shape)).copy(), told=_told(own, victims, ranges),
     )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def real(size: int, folders: Mapping[str, str], slices: int = 5) -> Scene:
     return Scene(
         data="real", victims=victims, gallery=gallery, own=whole, mean=mean, chance=mean * _contrast(whole, ranges), ranges=ranges,
         prior=np.stack([masks[rows].mean(axis=0) for rows in others]),
-        told=np.concatenate([_told(whole.take(rows.tolist()), victims.take([i])) for i, rows in enumerate(others)]),
+        told=np.concatenate([_told(whole.take(rows.tolist()), victims.take([i]), ranges) for i, rows in enumerate(others)]),
     )  # fmt: skip
 
 
@@ -113,10 +113,19 @@ def scores(scene: Scene, images: NDArray[np.float32]) -> dict[str, list[float]]:
     }
 
 
-def _told(own: Cohort, victims: Cohort) -> NDArray[np.float32]:
-    at, mine = ([sample.position for sample in cohort.samples] for cohort in (own, victims))
-    guess = fit_masks(own.images, regions(own.labels), at).apply(regions(victims.labels), mine)
-    return np.asarray(guess, dtype=np.float32)
+def _told(own: Cohort, victims: Cohort, ranges: Floats) -> NDArray[np.float32]:
+    """Return what masks tell of the victims, in the contrast at which it guesses one half of the adversary's patients best."""
+
+    def guess(known: Cohort, about: Cohort) -> NDArray[np.float32]:
+        at, mine = ([sample.position for sample in cohort.samples] for cohort in (known, about))
+        images = fit_masks(known.images, regions(known.labels), at).apply(regions(about.labels), mine)
+        return np.asarray(images, dtype=np.float32)
+
+    names = list(own.patients)
+    left, right = own.of_patients(names[::2]), own.of_patients(names[1::2])
+    half = guess(left, right)
+    best = max(_CONTRASTS, key=lambda c: float(np.mean(_each(masked_ssim, (c * half).astype(np.float32), right, ranges))))
+    return np.asarray(best * guess(own, victims), dtype=np.float32)
 
 
 def _each(metric: object, images: NDArray[np.float32], truth: Cohort, ranges: Floats) -> list[float]:
