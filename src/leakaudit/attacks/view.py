@@ -113,8 +113,9 @@ class View:
 
     @cached_property
     def labels(self) -> dict[str, NDArray[np.uint8]]:
-        """The masks of the samples behind each target, by token: canonical labels (size, *spatial), in no order.
+        """The masks of the samples behind each target and each row that crosses, by token: canonical labels (size, *spatial).
 
+        Those of one update are in no order.
         In the shuffled message set they are still those of the target, while the messages are somebody else's. Chance knows them,
         too, and evidence about masks or volumes is refused.
 

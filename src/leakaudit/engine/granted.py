@@ -71,7 +71,7 @@ def _states(folder: Path, sources: Sources, seat: str, last: int) -> dict[str, s
 
 
 def write_labels(folder: Path, training: Training, behind: Mapping[str, Sequence[int]], salt: Secret) -> None:
-    """Write the masks of the samples behind each target into a view.
+    """Write the masks of the samples behind each token into a view.
 
     They stay with their token in the shuffled set, too: there the adversary knows the masks of one patient and sees the messages
     of another.
